@@ -46,7 +46,11 @@
     │   ├── NoLiveVersion       the module has versions, none of them live
     │   ├── NothingToRollBack   no earlier version
     │   ├── IllegalTransition   a state change the lifecycle does not allow
+    │   ├── VersionInUse        live, pinned or a parent: not to be forgotten
+    │   ├── ChainBroken         a parent is missing, or has other bytes than its child was compiled on
+    │   ├── RecordInvalid       a record that contradicts itself or the catalogue
     │   ├── RegistryBusy        locked by another writer for too long
+    │   ├── RegistryUnwritable  read-only, permission denied, or no space left
     │   └── RegistryUnreadable  damaged, or written by a newer Quire
     ├── RouteError
     │   └── NoRoute             nothing says which module answers
@@ -227,7 +231,19 @@ class NothingToRollBack(RegistryError): ...
 class IllegalTransition(RegistryError): ...
 
 
+class VersionInUse(RegistryError): ...
+
+
+class ChainBroken(RegistryError): ...
+
+
+class RecordInvalid(RegistryError): ...
+
+
 class RegistryBusy(RegistryError): ...
+
+
+class RegistryUnwritable(RegistryError): ...
 
 
 class RegistryUnreadable(RegistryError): ...

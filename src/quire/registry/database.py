@@ -1,0 +1,228 @@
+"""One database, two kinds of transaction, and every driver's failure under our own name.
+
+A reading transaction sees one snapshot however many statements it takes. A writing one excludes all other
+writers from its first statement on, so that what it has read stays true until it commits: `BEGIN IMMEDIATE`
+in SQLite, a transaction-scoped advisory lock in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from quire.errors import (
+    InvalidSetting,
+    RecordInvalid,
+    RegistryBusy,
+    RegistryError,
+    RegistryUnreadable,
+    RegistryUnwritable,
+)
+
+# Any number will do as long as nobody else in the same PostgreSQL database picks it ("quire" in ASCII).
+_ADVISORY_LOCK = 0x7175697265
+_WRITES = "quire_writes"
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM}
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BUSY_STATES = {"55P03", "40P01", "40001"}  # lock not available, deadlock, serialization failure
+_UNWRITABLE_STATES = {"25006", "42501", "53100"}  # read only, insufficient privilege, disk full
+
+
+class Database:
+    """An engine for one registry. Thread-safe; a forked child drops the connections it inherited."""
+
+    def __init__(self, url: str | Path, *, busy_seconds: float) -> None:
+        """Connects to nothing yet. Raises InvalidSetting unless the URL is SQLite's or PostgreSQL's."""
+        self.url = _parsed(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.place = (self.url.database or "") if self.is_sqlite else self.url.render_as_string()
+        self._busy_seconds = busy_seconds
+        self._engine = self._create_engine()
+        self._pid = os.getpid()
+        self._closed = False
+
+    def prepare(self) -> None:
+        """Creates a SQLite file's folder and turns on its write-ahead log: readers never wait for writers.
+
+        Mutates the file system only. Raises RegistryUnwritable, RegistryUnreadable, RegistryBusy.
+        """
+        if not self.is_sqlite:
+            return
+        try:
+            Path(self.place).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RegistryUnwritable(
+                f"the registry's folder cannot be created: {error}", hint="check the path and its permissions"
+            ) from error
+        deadline = time.monotonic() + self._busy_seconds
+        while not self._in_wal_mode(give_up=time.monotonic() > deadline):
+            time.sleep(0.01)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction on one snapshot. Raises RegistryUnreadable, RegistryBusy."""
+        with self._named_errors(), self._usable_engine().connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that excludes other writers; all of it happens or none.
+
+        Raises RegistryBusy after `busy_seconds`, RegistryUnwritable, RegistryUnreadable, RecordInvalid.
+        """
+        with self._named_errors(), self._usable_engine().connect() as connection:
+            connection = connection.execution_options(**{_WRITES: True})
+            with connection.begin():
+                if not self.is_sqlite:
+                    wait = text("SELECT set_config('lock_timeout', :ms, true)")
+                    connection.execute(wait, {"ms": str(int(self._busy_seconds * 1000))})
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+                yield connection
+
+    def close(self) -> None:
+        """Closes idle connections; the registry answers nothing afterwards. May be called twice."""
+        self._closed = True
+        self._engine.dispose(close=os.getpid() == self._pid)
+
+    def _usable_engine(self) -> Engine:
+        if self._closed:
+            raise RegistryUnreadable(f"the registry {self.place} is closed", hint="open it again")
+        if os.getpid() != self._pid:
+            # A connection must not be used, or even closed, on both sides of a fork.
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        return self._engine
+
+    def _create_engine(self) -> Engine:
+        if not self.is_sqlite:
+            try:
+                return create_engine(self.url, pool_pre_ping=True)
+            except ModuleNotFoundError as error:
+                raise InvalidSetting(
+                    f"the registry {self.place} needs the driver {error.name!r}, which is not installed",
+                    hint=f"pip install {error.name}",
+                ) from error
+        engine = create_engine(self.url, pool_timeout=self._busy_seconds)
+        busy_ms = int(self._busy_seconds * 1000)
+
+        @event.listens_for(engine, "connect")
+        def connect(connection: Any, _record: object) -> None:
+            # None stops the driver from starting transactions by itself, so that `begin` below decides how.
+            connection.isolation_level = None
+            connection.execute(f"PRAGMA busy_timeout = {busy_ms}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            # FULL: a publication that was reported survives a power cut, not merely a crash of the process.
+            connection.execute("PRAGMA synchronous = FULL")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            writes = connection.get_execution_options().get(_WRITES, False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+        return engine
+
+    def _in_wal_mode(self, *, give_up: bool) -> bool:
+        """Asks for the write-ahead log. The busy timeout does not cover this pragma: the caller repeats."""
+        try:
+            with self._named_errors():
+                raw = self._usable_engine().raw_connection()
+                try:
+                    # A file system without shared memory answers another mode: slower, and as correct.
+                    raw.cursor().execute("PRAGMA journal_mode = WAL")
+                finally:
+                    raw.close()
+        except RegistryBusy:
+            if give_up:
+                raise
+            return False
+        return True
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (DataError, IntegrityError) as error:
+            raise RecordInvalid(
+                f"the registry {self.place} refuses the values: {_one_line(error.orig or error)}"
+            ) from error
+        except DBAPIError as error:
+            raise self._named(error.orig or error) from error
+        except sqlite3.Error as error:
+            raise self._named(error) from error
+        except PoolTimeout as error:
+            raise self._busy("every connection of this process is in use") from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise RecordInvalid(
+                f"text must be valid Unicode and numbers fit 64 bits, found {error}",
+                hint="look for a file name or title that is not UTF-8",
+            ) from error
+
+    def _named(self, error: BaseException) -> RegistryError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the rest says which kind
+        state = getattr(error, "sqlstate", None)
+        said = _one_line(error)
+        if code in _BUSY or state in _BUSY_STATES:
+            return self._busy(said)
+        if code in _UNWRITABLE or state in _UNWRITABLE_STATES:
+            return RegistryUnwritable(
+                f"the registry {self.place} cannot be written: {said}",
+                hint="check permissions, a read-only mount and free space; nothing was changed",
+            )
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return RegistryUnreadable(
+                f"the registry {self.place} cannot be opened: {said}",
+                hint="it must be a file in a folder, both readable and writable by this user",
+            )
+        return RegistryUnreadable(
+            f"the registry {self.place} does not read as one: {said}",
+            hint="restore it from a backup, or remove it and run `quire build`",
+        )
+
+    def _busy(self, said: str) -> RegistryBusy:
+        return RegistryBusy(
+            f"the registry {self.place} stayed locked for {self._busy_seconds:g} s: {said}",
+            hint="another build or publication is running; try again when it is done",
+        )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _parsed(url: str | Path) -> URL:
+    if isinstance(url, Path) or "://" not in url:
+        return URL.create("sqlite", database=str(Path(url).absolute()))
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InvalidSetting(
+            f"the registry's URL does not parse: {error}", hint="for example sqlite:///registry.db"
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed
+    if backend != "sqlite":
+        raise InvalidSetting(
+            f"a registry lives in sqlite:// or postgresql://, found {backend}://",
+            hint="give a path, sqlite:///path or postgresql://user@host/database",
+        )
+    if not parsed.database or parsed.database == ":memory:" or parsed.query:
+        raise InvalidSetting(
+            f"a SQLite registry is a plain file that processes share, found {parsed.render_as_string()!r}",
+            hint="give a path or sqlite:///path",
+        )
+    return URL.create("sqlite", database=str(Path(parsed.database).absolute()))

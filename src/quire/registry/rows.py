@@ -1,0 +1,145 @@
+"""Records to rows and back. Refused: a record that contradicts itself, a row that does not decode."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from quire.core import ModuleRef, Scope
+from quire.errors import RecordInvalid, RegistryUnreadable
+from quire.registry.records import HistoryEntry, LayoutRef, SourceRef, VersionRecord
+
+
+def time_text(moment: datetime) -> str:
+    """ISO 8601 in UTC with microseconds, so that text order is time order. Naive times are refused."""
+    if moment.tzinfo is None:
+        raise RecordInvalid(
+            f"a time must carry its zone, found the naive {moment.isoformat()}",
+            hint="use datetime.now(UTC)",
+        )
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def to_row(record: VersionRecord) -> dict[str, Any]:
+    """The columns of `record` without `sequence`. Raises RecordInvalid."""
+    _check(record)
+    parent = record.parent
+    return {
+        "module_id": record.module_id,
+        "version": record.version,
+        "key": record.key,
+        "digest": record.digest,
+        "state": record.state,
+        "parent_module_id": parent.module_id if parent else None,
+        "parent_version": parent.version if parent else None,
+        "parent_digest": parent.digest if parent else None,
+        "tenant_id": record.tenant_id,
+        "scope_kind": record.scope.kind,
+        "scope_owner": record.scope.owner,
+        "title": record.title,
+        "token_count": record.token_count,
+        "position_start": record.position_start,
+        "bytes": record.bytes,
+        "model_fingerprint": record.model_fingerprint,
+        "tokenizer_fingerprint": record.tokenizer_fingerprint,
+        "layout_id": record.layout[0],
+        "layout_version": record.layout[1],
+        "layout_checksum": record.layout[2],
+        "codec": record.codec,
+        "sources": _json_text(record, "sources", [list(source) for source in record.sources]),
+        "inputs": _json_text(record, "inputs", record.inputs),
+        "manifest": record.manifest,
+        "created_at": time_text(record.created_at),
+        "expires_at": time_text(record.expires_at) if record.expires_at else None,
+        "pinned": record.pinned,
+        "verification": None
+        if record.verification is None
+        else _json_text(record, "verification", record.verification),
+    }
+
+
+def to_record(row: RowMapping) -> VersionRecord:
+    """The record of one row of `module_versions`. Raises RegistryUnreadable if a column does not decode."""
+    try:
+        return VersionRecord(
+            module_id=row["module_id"],
+            version=row["version"],
+            key=row["key"],
+            digest=row["digest"],
+            state=row["state"],
+            parent=None
+            if row["parent_module_id"] is None
+            else ModuleRef(row["parent_module_id"], row["parent_version"], row["parent_digest"]),
+            tenant_id=row["tenant_id"],
+            scope=Scope(row["scope_kind"], row["scope_owner"]),
+            title=row["title"],
+            token_count=row["token_count"],
+            position_start=row["position_start"],
+            bytes=row["bytes"],
+            model_fingerprint=row["model_fingerprint"],
+            tokenizer_fingerprint=row["tokenizer_fingerprint"],
+            layout=LayoutRef(row["layout_id"], row["layout_version"], row["layout_checksum"]),
+            codec=row["codec"],
+            sources=tuple(SourceRef(*source) for source in json.loads(row["sources"])),
+            inputs=_object(row["inputs"]),
+            manifest=row["manifest"],
+            created_at=datetime.fromisoformat(row["created_at"]),
+            expires_at=datetime.fromisoformat(row["expires_at"]) if row["expires_at"] else None,
+            pinned=row["pinned"],
+            verification=None if row["verification"] is None else _object(row["verification"]),
+        )
+    except (ValueError, TypeError) as error:
+        raise RegistryUnreadable(
+            f"the registry's row of {row['module_id']}@{row['version']} does not decode: {error}",
+            hint="restore the registry from a backup, or remove it and run `quire build`",
+        ) from error
+
+
+def to_entry(row: RowMapping) -> HistoryEntry:
+    """The entry of one row of `module_history`. Raises RegistryUnreadable if a column does not decode."""
+    try:
+        return HistoryEntry(**{**dict(row), "at": datetime.fromisoformat(row["at"])})
+    except (ValueError, TypeError) as error:
+        raise RegistryUnreadable(
+            f"entry {row['sequence']} of the registry's history does not decode: {error}",
+            hint="restore the registry from a backup, or remove it and run `quire build`",
+        ) from error
+
+
+def _check(record: VersionRecord) -> None:
+    module_id, version = record.module_id, record.version
+    if not module_id.strip() or "@" in module_id:
+        raise RecordInvalid(
+            f"a module's name must not be empty or contain '@', found {module_id!r}",
+            hint="'@' separates a name from its version, as in billing@1f3c",
+        )
+    if not version or not record.key.rpartition(":")[2].startswith(version):
+        raise RecordInvalid(
+            f"{module_id}: version must be the first digits of key {record.key!r}, found {version!r}"
+        )
+    if not record.digest:
+        raise RecordInvalid(f"{module_id}@{version}: digest must name an artifact, found ''")
+    for name in ("token_count", "position_start", "bytes"):
+        if getattr(record, name) < 0:
+            raise RecordInvalid(
+                f"{module_id}@{version}: {name} must be 0 or more, found {getattr(record, name)}"
+            )
+
+
+def _json_text(record: VersionRecord, name: str, value: object) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise RecordInvalid(
+            f"{record.module_id}@{record.version}: {name} must be plain JSON, found {error}"
+        ) from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, found {type(value).__name__}")
+    return value
