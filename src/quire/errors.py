@@ -31,6 +31,7 @@
     │   └── VerificationFailed  restored KV does not reproduce the prefill
     ├── ArtifactError
     │   ├── ArtifactMissing     a file of the artifact is not there
+    │   ├── ArtifactUnreadable  permission denied, or the disk fails
     │   ├── ArtifactTruncated   a file has another size than the manifest says
     │   ├── ChecksumMismatch    bytes differ from the manifest's digest
     │   ├── ManifestInvalid     the manifest breaks the format
@@ -65,6 +66,10 @@ Every error says what was expected, what was found, and (`hint`) what to do next
 """
 
 from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
 
 
 class QuireError(Exception):
@@ -184,6 +189,9 @@ class ArtifactError(QuireError):
 class ArtifactMissing(ArtifactError): ...
 
 
+class ArtifactUnreadable(ArtifactError): ...
+
+
 class ArtifactTruncated(ArtifactError): ...
 
 
@@ -201,6 +209,35 @@ class FormatUnsupported(ArtifactError): ...
 
 class StoreError(QuireError):
     exit_code = 7
+
+    @staticmethod
+    def from_os(cause: OSError, path: Path, *, needed: int | None = None) -> StoreError:
+        """The error of the operating system while it wrote at `path`, under our name for its reason.
+
+        `needed`: bytes that were asked for, where they are known. The caller raises the result.
+        """
+        reason = cause.strerror or str(cause)
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            wanted = "" if needed is None else f"{needed:,} bytes needed, "
+            return StoreFull(
+                f"no room at {path}: {wanted}{_free_bytes(path)} ({reason})",
+                hint="free some space, or put the store on another disk",
+            )
+        if cause.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return StoreUnwritable(
+                f"{path} cannot be written: {reason}",
+                hint="check the owner and the mount of that directory, or choose another store",
+            )
+        return StoreError(f"{path} does not do for a store: {reason}", hint="check the disk and the path")
+
+
+def _free_bytes(path: Path) -> str:
+    for place in (path, *path.parents):
+        try:
+            return f"{shutil.disk_usage(place).free:,} bytes free"
+        except OSError:
+            continue
+    return "free space unknown"
 
 
 class ArtifactNotFound(StoreError): ...

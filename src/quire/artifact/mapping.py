@@ -1,0 +1,83 @@
+"""Files as memory: mapped once, viewed as tensors, unmapped when the last view is gone."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from quire.artifact.shards import FilePlan, TensorSpan
+from quire.core import KVSegment
+from quire.errors import ArtifactMissing, ArtifactTruncated, ArtifactUnreadable, FormatUnsupported
+
+if TYPE_CHECKING:
+    import torch
+
+
+def open_regular(directory: int, name: str) -> int:
+    """A read-only descriptor of the regular file `name` in the open `directory`; links are not followed.
+
+    `ArtifactMissing` when there is none or it is something else, `ArtifactUnreadable` when it does not open.
+    """
+    try:
+        # O_NONBLOCK: opening a FIFO that was put in the place of a file must not wait for its writer.
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError as error:
+        raise ArtifactMissing(f"expected {name} in the artifact, found nothing", hint=_REPLACE) from error
+    except OSError as error:
+        kind = ArtifactMissing if _is_special(directory, name) else ArtifactUnreadable
+        raise kind(f"{name} does not open as a regular file: {error.strerror}", hint=_REPLACE) from error
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise ArtifactMissing(f"expected {name} to be a regular file, found something else", hint=_REPLACE)
+    return file
+
+
+def map_private(directory: int, name: str, size: int) -> mmap.mmap:
+    """Map `name`, copy-on-write: processes share its pages, and what one of them writes stays its own.
+
+    `ArtifactTruncated` unless the file has exactly `size` bytes; else as `open_regular`.
+    """
+    file = open_regular(directory, name)
+    try:
+        found = os.fstat(file).st_size
+        if found != size:
+            raise ArtifactTruncated(f"{name}: expected {size} bytes, found {found}", hint=_REPLACE)
+        return mmap.mmap(file, size, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        raise ArtifactUnreadable(f"{name} cannot be mapped: {error}") from error
+    finally:
+        os.close(file)
+
+
+def segment_over(
+    files: list[tuple[FilePlan, mmap.mmap]], dtype: str, position_start: int, token_count: int
+) -> KVSegment:
+    """The KV that lies in mapped shards, in layer order, without a copy.
+
+    Tensors hold their mapping open; nobody may close it under them.
+    """
+    if sys.byteorder != "little":
+        raise FormatUnsupported("expected a little-endian machine, as the format's tensors are")
+    views = [_view(mapping, span, dtype) for plan, mapping in files for span in plan.tensors]
+    return KVSegment(tuple(views[0::2]), tuple(views[1::2]), position_start, token_count)
+
+
+def _view(mapping: mmap.mmap, span: TensorSpan, dtype: str) -> torch.Tensor:
+    import torch  # seconds to load; those who only read manifests do without
+
+    kind: torch.dtype = getattr(torch, dtype)
+    count = span.size // kind.itemsize
+    return torch.frombuffer(mapping, dtype=kind, count=count, offset=span.offset).view(span.shape)
+
+
+def _is_special(directory: int, name: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+_REPLACE = "the artifact is damaged: compile the module again, or pull a clean copy"

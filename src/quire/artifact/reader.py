@@ -1,0 +1,135 @@
+"""Opening an artifact that may be damaged or hostile, and using its KV where it lies."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from quire.artifact.identity import context_checksum, digest_bytes, parse_digest
+from quire.artifact.manifest import MANIFEST_FILE, MANIFEST_LIMIT, Manifest
+from quire.artifact.mapping import map_private, open_regular, segment_over
+from quire.artifact.shards import FilePlan
+from quire.core import KVSegment
+from quire.errors import ArtifactError, ArtifactMissing, ArtifactUnreadable, ChecksumMismatch, ShardInvalid
+
+
+def open_artifact(directory: Path, *, expect_digest: str | None) -> Artifact:
+    """Map the artifact in `directory`. It reads the manifest, the headers and the token ids, no KV.
+
+    `expect_digest`: the digest that names the artifact; None accepts any manifest that is well formed. Raises
+    only kinds of `ArtifactError`. KV is not compared with its digests here: see `Artifact.verify`.
+    """
+    if expect_digest is not None:
+        parse_digest(expect_digest)
+    try:
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactMissing(f"expected an artifact directory at {directory}, found none") from error
+    except OSError as error:
+        raise ArtifactUnreadable(f"{directory} cannot be opened: {error.strerror}") from error
+    try:
+        manifest = Manifest.from_bytes(_read_manifest(root, expect_digest))
+        files = [(plan, map_private(root, plan.name, plan.size)) for plan in manifest.plan()]
+    finally:
+        os.close(root)
+    for plan, mapping in files:
+        _check_header(plan, mapping)
+    return Artifact(directory, manifest, files)
+
+
+class Artifact:
+    """An open artifact. All processes that open the same files read one copy, in the page cache.
+
+    `verified` tells whether `verify` has succeeded on this object.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, files: list[tuple[FilePlan, mmap.mmap]]) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.verified = False
+        (tokens, mapping), *shards = files
+        # A copy, so that what `verify` hashes is what `token_ids` was read from.
+        self._tokens = bytes(mapping)
+        self._shards = shards
+        self._segment: KVSegment | None = segment_over(
+            shards, manifest.dtype, manifest.position_start, manifest.token_count
+        )
+        self.token_ids: list[int] = list(
+            struct.unpack_from(f"<{manifest.token_count}i", self._tokens, tokens.spans[0].offset)
+        )
+        if min(self.token_ids) < 0:
+            raise ShardInvalid(
+                f"{tokens.name}: expected token ids of 0 and above, found {min(self.token_ids)}"
+            )
+
+    @property
+    def segment(self) -> KVSegment:
+        """KV in place, without a copy. Writes to it stay private: neither the file nor others see them."""
+        if self._segment is None:
+            raise ArtifactError("expected an open artifact, found it closed")
+        return self._segment
+
+    def verify(self) -> None:
+        """Compare every byte with the manifest, as mapped, on all cores. Sets `verified`.
+
+        `ChecksumMismatch` naming the file and both digests, `ShardInvalid` for padding that is not zeros.
+        """
+        _ = self.segment
+        tokens, *shards = self.manifest.files
+        _compare(tokens.name, tokens.digest, digest_bytes(self._tokens))
+        for entry, (plan, mapping) in zip(shards, self._shards, strict=True):
+            _compare(entry.name, entry.digest, digest_bytes(mapping))
+            for pad in plan.pads:
+                if mapping[pad.offset : pad.offset + pad.size] != bytes(pad.size):
+                    raise ShardInvalid(f"{plan.name}: expected zeros in {pad.name}, found other bytes")
+        if self.manifest.parent is None:
+            context = context_checksum(None, self.token_ids)
+            _compare("manifest.context_checksum", self.manifest.context_checksum, context)
+        self.verified = True
+
+    def close(self) -> None:
+        """Let go of the files. They stay mapped for as long as anybody holds a tensor of `segment`."""
+        self._segment = None
+        self._shards = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _read_manifest(root: int, expect_digest: str | None) -> bytes:
+    with open(open_regular(root, MANIFEST_FILE), "rb") as file:
+        try:
+            data = file.read(MANIFEST_LIMIT + 1)
+        except OSError as error:
+            raise ArtifactUnreadable(f"{MANIFEST_FILE} cannot be read: {error.strerror}") from error
+    if expect_digest is not None:
+        _compare(MANIFEST_FILE, expect_digest, digest_bytes(data))
+    return data
+
+
+def _check_header(plan: FilePlan, mapping: mmap.mmap) -> None:
+    found = mapping[: len(plan.header)]
+    if found == plan.header:
+        return
+    at = next(i for i, (a, b) in enumerate(zip(found, plan.header, strict=True)) if a != b)
+    raise ShardInvalid(
+        f"{plan.name}: expected header byte {at} to be {plan.header[at]}, found {found[at]}",
+        hint="the artifact is damaged: compile the module again, or pull a clean copy",
+    )
+
+
+def _compare(name: str, expected: str, actual: str) -> None:
+    if expected != actual:
+        raise ChecksumMismatch(
+            f"{name}: expected {expected}, found {actual}",
+            hint="the artifact is damaged: compile the module again, or pull a clean copy",
+        )

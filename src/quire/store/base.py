@@ -1,0 +1,80 @@
+"""What every store does. An artifact is a directory tree named by its digest, and it never changes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Lease(ABC):
+    """A promise that an artifact stays where it is. Ends with `release`, the `with` block, or the process."""
+
+    directory: Path
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let the artifact be deleted again. A second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Store(ABC):
+    """Where artifacts rest. Any number of processes may use one store at the same time.
+
+    Digests are ``<algorithm>:<64 hex digits>``. Besides the errors named, methods that mutate raise
+    `StoreFull` and `StoreUnwritable`, and all of them `StoreError` for what else the device refuses.
+    """
+
+    @abstractmethod
+    def stage(self) -> Path:
+        """Mutates: a fresh empty directory for the caller to write an artifact into.
+
+        It is no artifact until `commit`. If this process dies, `sweep` of any process removes it.
+        """
+
+    @abstractmethod
+    def commit(self, staged: Path, digest: str) -> Path:
+        """Mutates: make a staged directory the artifact `digest`, durably and at once; give its place.
+
+        Where that artifact is already there, it stays and the staged one is dropped. `StoreError` for a
+        directory that `stage` of this object did not give, and for text that is no digest.
+        """
+
+    @abstractmethod
+    def discard(self, staged: Path) -> None:
+        """Mutates: remove a staged directory. `StoreError` for one that this object did not stage."""
+
+    @abstractmethod
+    def locate(self, digest: str) -> Path:
+        """The artifact's directory. `ArtifactNotFound`. Nothing keeps it there: see `lease`."""
+
+    @abstractmethod
+    def digests(self) -> list[str]:
+        """All artifacts, sorted."""
+
+    @abstractmethod
+    def size(self, digest: str) -> int:
+        """Bytes of the artifact's files. `ArtifactNotFound`."""
+
+    @abstractmethod
+    def delete(self, digest: str) -> bool:
+        """Mutates: remove an artifact, invisible at once. False, and nothing done, while anybody leases it.
+
+        `ArtifactNotFound`.
+        """
+
+    @abstractmethod
+    def lease(self, digest: str) -> Lease:
+        """Keep an artifact from being deleted, by this process or another. `ArtifactNotFound`."""
+
+    @abstractmethod
+    def sweep(self) -> list[Path]:
+        """Mutates: remove what dead processes left half-written or half-deleted; give what was removed."""
