@@ -165,6 +165,9 @@ class Database:
             raise self._named(error) from error
         except PoolTimeout as error:
             raise self._busy("every connection of this process is in use") from error
+        except UnicodeDecodeError as error:
+            # The driver decodes before it reports: damage that reached a message or a column.
+            raise self._named(error) from error
         except (UnicodeEncodeError, OverflowError) as error:
             raise RecordInvalid(
                 f"text must be valid Unicode and numbers fit 64 bits, found {error}",

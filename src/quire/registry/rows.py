@@ -6,11 +6,22 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, Table
 
 from quire.core import ModuleRef, Scope
 from quire.errors import RecordInvalid, RegistryUnreadable
 from quire.registry.records import HistoryEntry, LayoutRef, SourceRef, VersionRecord
+from quire.registry.schema import history, versions
+
+_Types = tuple[tuple[str, type, bool], ...]
+
+
+def _types_of(table: Table) -> _Types:
+    return tuple((column.name, column.type.python_type, bool(column.nullable)) for column in table.columns)
+
+
+_VERSION_TYPES = _types_of(versions)
+_HISTORY_TYPES = _types_of(history)
 
 
 def time_text(moment: datetime) -> str:
@@ -64,6 +75,7 @@ def to_row(record: VersionRecord) -> dict[str, Any]:
 def to_record(row: RowMapping) -> VersionRecord:
     """The record of one row of `module_versions`. Raises RegistryUnreadable if a column does not decode."""
     try:
+        _check_types(row, _VERSION_TYPES)
         return VersionRecord(
             module_id=row["module_id"],
             version=row["version"],
@@ -101,12 +113,21 @@ def to_record(row: RowMapping) -> VersionRecord:
 def to_entry(row: RowMapping) -> HistoryEntry:
     """The entry of one row of `module_history`. Raises RegistryUnreadable if a column does not decode."""
     try:
+        _check_types(row, _HISTORY_TYPES)
         return HistoryEntry(**{**dict(row), "at": datetime.fromisoformat(row["at"])})
     except (ValueError, TypeError) as error:
         raise RegistryUnreadable(
             f"entry {row['sequence']} of the registry's history does not decode: {error}",
             hint="restore the registry from a backup, or remove it and run `quire build`",
         ) from error
+
+
+def _check_types(row: RowMapping, types: _Types) -> None:
+    """SQLite keeps any kind of value in any column, so a damaged page may hand out numbers for text."""
+    for name, expected, nullable in types:
+        value = row[name]
+        if not isinstance(value, expected) and not (nullable and value is None):
+            raise ValueError(f"{name}: expected {expected.__name__}, found {type(value).__name__}")
 
 
 def _check(record: VersionRecord) -> None:
