@@ -12,10 +12,9 @@ import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "skerrivane"
 PROJECT = tomllib.loads((EXAMPLE / "quire.toml").read_text(encoding="utf-8"))
+ASKED = tomllib.loads((EXAMPLE / "questions.toml").read_text(encoding="utf-8"))
 MODULES: dict[str, Any] = PROJECT["modules"]
-QUESTIONS: list[dict[str, Any]] = tomllib.loads((EXAMPLE / "questions.toml").read_text(encoding="utf-8"))[
-    "question"
-]
+QUESTIONS: list[dict[str, Any]] = ASKED["question"]
 CHILDREN = [name for name, module in MODULES.items() if "parent" in module]
 
 
@@ -56,9 +55,8 @@ def test_expected_facts_stand_in_the_module_that_should_answer(question: dict[st
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question["text"])
 def test_a_question_matches_the_rules_of_its_own_module_only(question: dict[str, Any]) -> None:
-    assert [module_id for module_id in MODULES if matches(module_id, question["text"])] == [
-        question["module"]
-    ]
+    matching = [module_id for module_id in MODULES if matches(module_id, question["text"])]
+    assert matching == [question["module"]]
 
 
 def test_the_api_description_is_openapi_whose_references_resolve() -> None:

@@ -10,9 +10,8 @@ import pytest
 
 LONG = Path(__file__).parent / "long"
 TEXT = " ".join((LONG / "lighthouse.md").read_text(encoding="utf-8").split())
-QUESTIONS: list[dict[str, Any]] = tomllib.loads(
-    (LONG / "lighthouse.questions.toml").read_text(encoding="utf-8")
-)["question"]
+ASKED = tomllib.loads((LONG / "lighthouse.questions.toml").read_text(encoding="utf-8"))
+QUESTIONS: list[dict[str, Any]] = ASKED["question"]
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question["text"])
