@@ -16,15 +16,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from quire.artifact import (
+    Artifact,
     ArtifactWriter,
     Manifest,
+    ParentIdentity,
     context_checksum,
     digest_bytes,
     digest_file,
     open_artifact,
 )
 from quire.core import KVGeometry
-from quire.errors import ManifestInvalid, QuireError, StoreError
+from quire.errors import ChecksumMismatch, ManifestInvalid, QuireError, StoreError
 
 from .samples import GEOMETRY, PARENT, TOKEN_IDS, TWO_LAYERS, facts, fill, write
 
@@ -106,6 +108,28 @@ def test_a_child_stands_after_its_parent(tmp_path: Path) -> None:
     with open_artifact(tmp_path / "child", expect_digest=child.digest) as artifact:
         artifact.verify()
         assert artifact.segment.position_end == 7
+
+
+def test_only_the_very_parent_will_do(tmp_path: Path) -> None:
+    root, other = write(tmp_path / "root"), write(tmp_path / "other", title="Another")
+
+    def child(name: str, start: int, context: str) -> Artifact:
+        parent = ParentIdentity(root.module_id, root.version, root.key, root.digest)
+        with ArtifactWriter(tmp_path / name, GEOMETRY, 2, start) as writer:
+            writer.finish([1, 2], **facts(parent=parent, parent_context=context))
+        return open_artifact(tmp_path / name, expect_digest=None)
+
+    before = open_artifact(tmp_path / "root", expect_digest=root.digest)
+    good = child("good", 5, root.context_checksum)
+    good.check_follows(before)
+    with pytest.raises(ChecksumMismatch, match=r"parent\.digest"):
+        good.check_follows(open_artifact(tmp_path / "other", expect_digest=other.digest))
+    with pytest.raises(ManifestInvalid, match="parent"):
+        before.check_follows(good)
+    with pytest.raises(ManifestInvalid, match=r"position_start: expected '?5"):
+        child("gap", 6, root.context_checksum).check_follows(before)
+    with pytest.raises(ChecksumMismatch, match="context_checksum"):
+        child("elsewhere", 5, good.manifest.context_checksum).check_follows(before)
 
 
 def test_files_are_read_only(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ TOKEN_LIMIT = 2**31 - 1
 THREADED_ABOVE = 1 << 20  # bytes; below it starting threads costs more than hashing
 
 _DIGEST = re.compile(r"b3:[0-9a-f]{64}")
+_CHECK_PATH = "check the path and its permissions"
 
 
 def digest_bytes(data: bytes | bytearray | memoryview | mmap.mmap) -> str:
@@ -35,12 +36,12 @@ def digest_file(path: Path) -> str:
     """BLAKE3 of a regular file, mapped, on all cores. `ArtifactMissing`, `ArtifactUnreadable`."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ArtifactMissing(f"expected a regular file at {path}, found something else")
+            raise ArtifactMissing(f"expected a regular file at {path}, found something else", hint=_CHECK_PATH)
         return "b3:" + str(blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest())
     except FileNotFoundError as error:
-        raise ArtifactMissing(f"expected a file at {path}, found nothing") from error
+        raise ArtifactMissing(f"expected a file at {path}, found nothing", hint=_CHECK_PATH) from error
     except OSError as error:
-        raise ArtifactUnreadable(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ArtifactUnreadable(f"{path} cannot be read: {error.strerror or error}", hint=_CHECK_PATH) from error
 
 
 def is_digest(text: object) -> bool:
@@ -83,13 +84,13 @@ def version_of(key: str) -> str:
 
 def encode_tokens(ids: Sequence[int]) -> bytes:
     """Token ids as little-endian int32. `ManifestInvalid` for one outside 0 .. 2**31 - 1."""
-    try:
-        encoded = struct.pack(f"<{len(ids)}i", *ids)
-    except struct.error as error:
-        raise ManifestInvalid(f"expected token ids of 0 to {TOKEN_LIMIT}: {error}") from error
-    if ids and min(ids) < 0:
-        raise ManifestInvalid(f"expected token ids of 0 to {TOKEN_LIMIT}, found {min(ids)}")
-    return encoded
+    outside = next((i for i in ids if not 0 <= i <= TOKEN_LIMIT), None)
+    if outside is not None:
+        raise ManifestInvalid(
+            f"expected token ids of 0 to {TOKEN_LIMIT}, found {outside}",
+            hint="check that the tokenizer belongs to the model",
+        )
+    return struct.pack(f"<{len(ids)}i", *ids)
 
 
 def context_checksum(parent: str | None, ids: Sequence[int]) -> str:

@@ -15,6 +15,9 @@ from quire.errors import ArtifactMissing, ArtifactTruncated, ArtifactUnreadable,
 if TYPE_CHECKING:
     import torch
 
+_MEMORY = "check the limits on open files and virtual memory (ulimit -n, ulimit -v)"
+REPLACE = "the artifact is damaged: compile the module again, or pull a clean copy"
+
 
 def open_regular(directory: int, name: str) -> int:
     """A read-only descriptor of the regular file `name` in the open `directory`; links are not followed.
@@ -25,13 +28,13 @@ def open_regular(directory: int, name: str) -> int:
         # O_NONBLOCK: opening a FIFO that was put in the place of a file must not wait for its writer.
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError as error:
-        raise ArtifactMissing(f"expected {name} in the artifact, found nothing", hint=_REPLACE) from error
+        raise ArtifactMissing(f"expected {name} in the artifact, found nothing", hint=REPLACE) from error
     except OSError as error:
         kind = ArtifactMissing if _is_special(directory, name) else ArtifactUnreadable
-        raise kind(f"{name} does not open as a regular file: {error.strerror}", hint=_REPLACE) from error
+        raise kind(f"{name} does not open as a regular file: {error.strerror}", hint=REPLACE) from error
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise ArtifactMissing(f"expected {name} to be a regular file, found something else", hint=_REPLACE)
+        raise ArtifactMissing(f"expected {name} to be a regular file, found something else", hint=REPLACE)
     return file
 
 
@@ -44,10 +47,10 @@ def map_private(directory: int, name: str, size: int) -> mmap.mmap:
     try:
         found = os.fstat(file).st_size
         if found != size:
-            raise ArtifactTruncated(f"{name}: expected {size} bytes, found {found}", hint=_REPLACE)
+            raise ArtifactTruncated(f"{name}: expected {size} bytes, found {found}", hint=REPLACE)
         return mmap.mmap(file, size, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:
-        raise ArtifactUnreadable(f"{name} cannot be mapped: {error}") from error
+        raise ArtifactUnreadable(f"{name} cannot be mapped: {error}", hint=_MEMORY) from error
     finally:
         os.close(file)
 
@@ -60,7 +63,10 @@ def segment_over(
     Tensors hold their mapping open; nobody may close it under them.
     """
     if sys.byteorder != "little":
-        raise FormatUnsupported("expected a little-endian machine, as the format's tensors are")
+        raise FormatUnsupported(
+            "expected a little-endian machine, found a big-endian one",
+            hint="the tensors of an artifact are read in place: use x86-64 or ARM",
+        )
     views = [_view(mapping, span, dtype) for plan, mapping in files for span in plan.tensors]
     return KVSegment(tuple(views[0::2]), tuple(views[1::2]), position_start, token_count)
 
@@ -78,6 +84,3 @@ def _is_special(directory: int, name: str) -> bool:
         return not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
     except OSError:
         return False
-
-
-_REPLACE = "the artifact is damaged: compile the module again, or pull a clean copy"

@@ -82,9 +82,7 @@ class LayerShape:
                 f"{fields.where}: expected full_attention, found {kind}, which format version 1 reserves",
                 hint="upgrade Quire, or compile the module again with this one",
             )
-        return cls(
-            kind, fields.integer("kv_heads", 1, MAX_KV_HEADS), fields.integer("head_dim", 1, MAX_HEAD_DIM)
-        )
+        return cls(kind, fields.integer("kv_heads", 1, MAX_KV_HEADS), fields.integer("head_dim", 1, MAX_HEAD_DIM))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from quire.artifact.fields import refuse
 from quire.artifact.identity import context_checksum, digest_bytes, parse_digest
 from quire.artifact.manifest import MANIFEST_FILE, MANIFEST_LIMIT, Manifest
-from quire.artifact.mapping import map_private, open_regular, segment_over
+from quire.artifact.mapping import REPLACE, map_private, open_regular, segment_over
 from quire.artifact.shards import FilePlan
 from quire.core import KVSegment
 from quire.errors import ArtifactError, ArtifactMissing, ArtifactUnreadable, ChecksumMismatch, ShardInvalid
@@ -28,9 +29,11 @@ def open_artifact(directory: Path, *, expect_digest: str | None) -> Artifact:
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactMissing(f"expected an artifact directory at {directory}, found none") from error
+        raise ArtifactMissing(f"expected an artifact directory at {directory}, found none", hint=REPLACE) from error
     except OSError as error:
-        raise ArtifactUnreadable(f"{directory} cannot be opened: {error.strerror}") from error
+        raise ArtifactUnreadable(
+            f"{directory} cannot be opened: {error.strerror}", hint="check its permissions"
+        ) from error
     try:
         manifest = Manifest.from_bytes(_read_manifest(root, expect_digest))
         files = [(plan, map_private(root, plan.name, plan.size)) for plan in manifest.plan()]
@@ -63,14 +66,15 @@ class Artifact:
         )
         if min(self.token_ids) < 0:
             raise ShardInvalid(
-                f"{tokens.name}: expected token ids of 0 and above, found {min(self.token_ids)}"
+                f"{tokens.name}: expected token ids of 0 and above, found {min(self.token_ids)}",
+                hint=REPLACE,
             )
 
     @property
     def segment(self) -> KVSegment:
         """KV in place, without a copy. Writes to it stay private: neither the file nor others see them."""
         if self._segment is None:
-            raise ArtifactError("expected an open artifact, found it closed")
+            raise ArtifactError("expected an open artifact, found it closed", hint="open it again")
         return self._segment
 
     def verify(self) -> None:
@@ -85,11 +89,25 @@ class Artifact:
             _compare(entry.name, entry.digest, digest_bytes(mapping))
             for pad in plan.pads:
                 if mapping[pad.offset : pad.offset + pad.size] != bytes(pad.size):
-                    raise ShardInvalid(f"{plan.name}: expected zeros in {pad.name}, found other bytes")
+                    raise ShardInvalid(f"{plan.name}: expected zeros in {pad.name}, found other bytes", hint=REPLACE)
         if self.manifest.parent is None:
             context = context_checksum(None, self.token_ids)
             _compare("manifest.context_checksum", self.manifest.context_checksum, context)
         self.verified = True
+
+    def check_follows(self, parent: Artifact) -> None:
+        """Whether this module was compiled after exactly `parent`: its bytes, its positions, its tokens.
+
+        `ManifestInvalid` or `ChecksumMismatch` naming what differs. Reads no KV.
+        """
+        declared = self.manifest.parent
+        if declared is None:
+            refuse("manifest.parent", f"{parent.manifest.module_id}", None)
+        _compare("manifest.parent.digest", declared.digest, parent.manifest.digest)
+        if self.manifest.position_start != parent.segment.position_end:
+            refuse("manifest.position_start", str(parent.segment.position_end), self.manifest.position_start)
+        context = context_checksum(parent.manifest.context_checksum, self.token_ids)
+        _compare("manifest.context_checksum", self.manifest.context_checksum, context)
 
     def close(self) -> None:
         """Let go of the files. They stay mapped for as long as anybody holds a tensor of `segment`."""
@@ -110,7 +128,9 @@ def _read_manifest(root: int, expect_digest: str | None) -> bytes:
         try:
             data = file.read(MANIFEST_LIMIT + 1)
         except OSError as error:
-            raise ArtifactUnreadable(f"{MANIFEST_FILE} cannot be read: {error.strerror}") from error
+            raise ArtifactUnreadable(
+                f"{MANIFEST_FILE} cannot be read: {error.strerror}", hint="check the disk"
+            ) from error
     if expect_digest is not None:
         _compare(MANIFEST_FILE, expect_digest, digest_bytes(data))
     return data
@@ -123,7 +143,7 @@ def _check_header(plan: FilePlan, mapping: mmap.mmap) -> None:
     at = next(i for i, (a, b) in enumerate(zip(found, plan.header, strict=True)) if a != b)
     raise ShardInvalid(
         f"{plan.name}: expected header byte {at} to be {plan.header[at]}, found {found[at]}",
-        hint="the artifact is damaged: compile the module again, or pull a clean copy",
+        hint=REPLACE,
     )
 
 
@@ -131,5 +151,5 @@ def _compare(name: str, expected: str, actual: str) -> None:
     if expected != actual:
         raise ChecksumMismatch(
             f"{name}: expected {expected}, found {actual}",
-            hint="the artifact is damaged: compile the module again, or pull a clean copy",
+            hint=REPLACE,
         )

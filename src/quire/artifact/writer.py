@@ -86,7 +86,7 @@ class ArtifactWriter:
         They must not be written after `finish`. `ArtifactError` once the writer is done.
         """
         if self._segment is None:
-            raise ArtifactError("expected a writer at work, found it finished or aborted")
+            raise ArtifactError("expected a writer at work, found it finished or aborted", hint="open what was written")
         return self._segment
 
     def finish(
@@ -114,10 +114,14 @@ class ArtifactWriter:
         reader would refuse; `StoreError` and its kinds from the disk.
         """
         if len(token_ids) != self.token_count:
-            raise ManifestInvalid(f"expected {self.token_count} token ids, found {len(token_ids)}")
+            raise ManifestInvalid(
+                f"expected {self.token_count} token ids, found {len(token_ids)}",
+                hint="give the tokens that were prefilled",
+            )
         if (parent is None) != (parent_context is None):
             raise ManifestInvalid(
-                "expected a parent together with its context checksum, found one of the two"
+                "expected a parent together with its context checksum, found one of the two",
+                hint="take both from the parent's manifest",
             )
         _ = self.segment
         tokens = self._files[0]
@@ -189,7 +193,10 @@ class ArtifactWriter:
             self._made_directory = True
         except FileExistsError:
             if found := next(self.directory.iterdir(), None):
-                raise StoreError(f"expected {self.directory} to be empty, found {found.name}") from None
+                raise StoreError(
+                    f"expected {self.directory} to be empty, found {found.name}",
+                    hint="write into a directory that the store has staged",
+                ) from None
 
     def _write_manifest(self, data: bytes) -> None:
         path = self.directory / MANIFEST_FILE

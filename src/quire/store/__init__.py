@@ -33,13 +33,7 @@ def _disk(url: str) -> Store:
     except ValueError as error:
         raise InvalidSetting(f"expected a URL, found {url!r:.90}: {error}", hint=_EXAMPLE) from error
     path = unquote(parts.path)
-    if (
-        parts.netloc not in ("", "localhost")
-        or parts.query
-        or parts.fragment
-        or path in ("", "/")
-        or "\0" in path
-    ):
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or path in ("", "/") or "\0" in path:
         raise InvalidSetting(f"expected file:///path/to/store, found {url!r:.90}", hint=_EXAMPLE)
     return DiskStore(Path(path))
 

@@ -55,7 +55,10 @@ class DiskStore(Store):
     def commit(self, staged: Path, digest: str) -> Path:
         self._check_staged(staged)
         if not _DIGEST.fullmatch(digest):
-            raise StoreError(f"expected a digest such as b3:<64 hex digits>, found {digest!r:.90}")
+            raise StoreError(
+                f"expected a digest such as b3:<64 hex digits>, found {digest!r:.90}",
+                hint="commit under the digest of the manifest",
+            )
         target = self._place(digest)
         with self._reporting():
             _sync_tree(staged)
@@ -131,7 +134,10 @@ class DiskStore(Store):
 
     def _check_staged(self, staged: Path) -> None:
         if staged not in self._staged:
-            raise StoreError(f"expected a directory that this store has staged, found {staged}")
+            raise StoreError(
+                f"expected a directory that this store has staged, found {staged}",
+                hint="stage, write, then commit or discard, each once",
+            )
 
     def _new_private(self) -> tuple[Path, int]:
         self._tmp.mkdir(mode=0o700, exist_ok=True)
