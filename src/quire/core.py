@@ -123,7 +123,7 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
     logprobs: int | None = None  # None: off; n: the chosen token and the n likeliest
-    max_tokens: int = 256
+    max_tokens: int | None = None  # None: as many as the context holds
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
 

@@ -1,0 +1,211 @@
+"""One module: prefill behind its parents' KV straight into the artifact's files, check, commit, register."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as library_version
+from typing import TYPE_CHECKING
+
+import torch
+
+from quire.artifact import (
+    Artifact,
+    ArtifactWriter,
+    LayoutIdentity,
+    Manifest,
+    ModelIdentity,
+    Numerics,
+    ParentIdentity,
+    SourceEntry,
+    Verification,
+    open_artifact,
+)
+from quire.core import KVSegment
+from quire.errors import ModelMismatch, VerificationFailed
+from quire.model import GrowingKV, LoadedModel, Row, forward, prefill
+from quire.registry import LayoutRef, SourceRef, VersionRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from quire.compiler.planning import ModulePlan
+    from quire.registry import Registry
+    from quire.store import Store
+
+REPLAYED = 32  # tokens computed a second time, from the artifact, before it is accepted
+TOLERANCE = {
+    "float32": 1e-2,
+    "float16": 1.0,
+    "bfloat16": 3.0,
+}  # of a logit, between two chunkings of one text
+
+
+@dataclass(frozen=True, slots=True)
+class Parents:
+    """The open, verified artifacts that a module is compiled after, root first."""
+
+    artifacts: tuple[Artifact, ...] = ()
+
+    def close(self) -> None:
+        for artifact in self.artifacts:
+            artifact.close()
+
+
+def compile_module(
+    plan: ModulePlan,
+    model: LoadedModel,
+    parents: Parents,
+    registry: Registry,
+    store: Store,
+    *,
+    advance: Callable[[int], None],
+    actor: str,
+) -> VersionRecord:
+    """Compile `plan`, put the artifact into `store` and enter it into `registry` as candidate.
+
+    Args:
+        advance: called with the number of tokens just computed.
+
+    Raises:
+        StoreFull, StoreUnwritable, VerificationFailed. Nothing is left behind then.
+    """
+    staged = store.stage()
+    try:
+        manifest = _write(plan, model, parents, staged, advance)
+        with open_artifact(staged, expect_digest=manifest.digest) as written:
+            written.verify()
+        store.commit(staged, manifest.digest)
+    except BaseException:
+        store.discard(staged)
+        raise
+    size = sum(entry.bytes for entry in manifest.files)
+    return registry.register(_record(plan, manifest, size), actor=actor, reason="; ".join(plan.reasons))
+
+
+def open_parents(plan: ModulePlan, store: Store) -> Parents:
+    """Open and verify the artifacts of the plan's ancestors.
+
+    Raises:
+        ArtifactError, StoreError.
+    """
+    lineage: list[VersionRecord] = []
+    ancestor = plan.parent
+    while ancestor is not None:
+        if ancestor.record is None:
+            raise ModelMismatch(f"parent {ancestor.spec.module_id} is not compiled yet")
+        lineage.insert(0, ancestor.record)
+        ancestor = ancestor.parent
+    artifacts: list[Artifact] = []
+    for record in lineage:
+        artifact = open_artifact(store.locate(record.digest), expect_digest=record.digest)
+        artifact.verify()
+        artifacts.append(artifact)
+    return Parents(tuple(artifacts))
+
+
+def _write(
+    plan: ModulePlan, model: LoadedModel, parents: Parents, directory: Path, advance: Callable[[int], None]
+) -> Manifest:
+    facts, chunk = model.facts, int(plan.inputs["prefill_chunk"])
+    chain = tuple(a.segment for a in parents.artifacts)
+    above = parents.artifacts[-1].manifest if parents.artifacts else None
+    with ArtifactWriter(
+        directory,
+        facts.geometry,
+        len(plan.token_ids),
+        plan.position_start,
+        shard_bytes=plan.inputs["shard_bytes"],
+    ) as writer:
+        kv = GrowingKV.over(writer.segment, facts.geometry)
+        logits = torch.empty(0)
+        for start in range(0, len(plan.token_ids), chunk):
+            piece = plan.token_ids[start : start + chunk]
+            logits = prefill(model, chain, kv, piece, chunk)
+            advance(len(piece))
+        verification = _replay(plan, model, kv, parents, logits)
+        return writer.finish(
+            plan.token_ids,
+            key=plan.key,
+            module_id=plan.spec.module_id,
+            title=plan.spec.title,
+            tenant_id=plan.spec.tenant,
+            scope=plan.spec.scope,
+            model=ModelIdentity(facts.name, facts.revision, facts.fingerprint),
+            tokenizer_fingerprint=facts.tokenizer_fingerprint,
+            layout=LayoutIdentity(plan.layout.id, plan.layout.version, plan.layout.checksum),
+            parent=ParentIdentity(above.module_id, above.version, above.key, above.digest) if above else None,
+            parent_context=above.context_checksum if above else None,
+            rope=facts.rope,
+            numerics=numerics(model, chunk),
+            sources=[SourceEntry(d.path, d.media, d.text_digest, d.text_digest) for d in plan.documents],
+            verification=verification,
+        )
+
+
+def _replay(
+    plan: ModulePlan, model: LoadedModel, kv: GrowingKV, parents: Parents, logits: torch.Tensor
+) -> Verification:
+    """Compute the last tokens again from the stored KV: the same logits must come out.
+
+    Raises:
+        VerificationFailed.
+    """
+    chain = tuple(a.segment for a in parents.artifacts)
+    count = min(REPLAYED, len(plan.token_ids))
+    before = len(plan.token_ids) - count
+    stored = GrowingKV(model.geometry)
+    restored = KVSegment(
+        tuple(k[:, :before] for k in kv.keys),
+        tuple(v[:, :before] for v in kv.values),
+        plan.position_start,
+        before,
+    )
+    again = forward(model, [Row((*chain, restored) if before else chain, stored, plan.token_ids[before:])])[0]
+    difference = float((again - logits).abs().max())
+    allowed = TOLERANCE[model.geometry.dtype]
+    if not difference <= allowed:  # also refuses NaN
+        raise VerificationFailed(
+            f"module {plan.spec.module_id}: logits from its stored KV differ by {difference:.3g} from those of the "
+            f"prefill, allowed is {allowed:.3g}",
+            hint="the model may depend on more than its KV; report its architecture",
+        )
+    return Verification(method="replay", largest_logit_difference=difference, tokens=count)
+
+
+def numerics(model: LoadedModel, chunk: int) -> Numerics:
+    """What the last bits of a module depend on, besides its inputs."""
+    device = str(model.device)
+    if device == "cpu":
+        device = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    libraries = {name: library_version(name) for name in ("torch", "transformers")}
+    return Numerics(device=device, threads=torch.get_num_threads(), prefill_chunk=chunk, libraries=libraries)
+
+
+def _record(plan: ModulePlan, manifest: Manifest, size: int) -> VersionRecord:
+    parent = plan.parent.record if plan.parent else None
+    verified = manifest.verification
+    return VersionRecord(
+        module_id=plan.spec.module_id,
+        version=plan.version,
+        key=plan.key,
+        digest=manifest.digest,
+        parent=parent.ref if parent else None,
+        tenant_id=plan.spec.tenant,
+        scope=plan.spec.scope,
+        title=plan.spec.title,
+        token_count=manifest.token_count,
+        position_start=manifest.position_start,
+        bytes=size,
+        model_fingerprint=manifest.model.fingerprint,
+        tokenizer_fingerprint=manifest.tokenizer_fingerprint,
+        layout=LayoutRef(plan.layout.id, plan.layout.version, plan.layout.checksum),
+        codec=manifest.codec,
+        sources=tuple(SourceRef(d.path, d.digest, d.text_digest) for d in plan.documents),
+        inputs=plan.inputs,
+        manifest=manifest.to_bytes().decode(),
+        created_at=datetime.now(UTC),
+        verification=asdict(verified) if verified else None,
+    )

@@ -1,0 +1,82 @@
+"""Restored against computed: the proof that a module says what its text says."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from quire.model import GrowingKV, Row, forward, prefill
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quire.core import KVSegment
+    from quire.model import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One suffix answered twice: from restored KV, and by transformers from a full prefill of the same token ids.
+
+    `tokens` of the greedy continuation were compared, the first `agreeing` of them are equal. `gap` is by how much the
+    full prefill preferred its token at the first disagreement, in logits: a near tie is numerics, a wide one a defect.
+    `largest_difference` is over the logits after the suffix. Seconds are to the first token.
+    """
+
+    agreeing: int
+    tokens: int
+    largest_difference: float
+    gap: float
+    restored_seconds: float
+    prefill_seconds: float
+    token_ids: tuple[int, ...]
+
+    @property
+    def same(self) -> bool:
+        return self.agreeing == self.tokens
+
+
+def compare(
+    model: LoadedModel,
+    chain: tuple[KVSegment, ...],
+    static_ids: Sequence[int],
+    suffix_ids: Sequence[int],
+    *,
+    tokens: int,
+    chunk: int = 512,
+) -> Comparison:
+    """Answer `suffix_ids` greedily both ways, `tokens` long or to the end of the answer.
+
+    Args:
+        static_ids: the token ids that `chain` was compiled from, all of them.
+    """
+    began = time.perf_counter()
+    kv = GrowingKV(model.geometry)
+    first = prefill(model, chain, kv, suffix_ids, chunk)
+    restored_seconds = time.perf_counter() - began
+    restored = [int(first.argmax())]
+    while len(restored) < tokens and restored[-1] not in model.tokenizer.eos_ids:
+        restored.append(int(forward(model, [Row(chain, kv, [restored[-1]])])[0].argmax()))
+
+    began = time.perf_counter()
+    with model.reference() as hf:
+        prompt = torch.tensor([[*static_ids, *suffix_ids]], device=model.device)
+        output = hf(input_ids=prompt, use_cache=True, logits_to_keep=1)
+        logits = output.logits[0, -1].float()
+        prefill_seconds = time.perf_counter() - began
+        difference = float((logits - first).abs().max())
+        agreeing, gap = 0, 0.0
+        for position, token in enumerate(restored):
+            best = int(logits.argmax())
+            if best != token:
+                gap = float(logits[best] - logits[token])
+                break
+            agreeing += 1
+            if position + 1 < len(restored):
+                step = torch.tensor([[token]], device=model.device)
+                output = hf(input_ids=step, past_key_values=output.past_key_values, use_cache=True)
+                logits = output.logits[0, -1].float()
+    return Comparison(agreeing, len(restored), difference, gap, restored_seconds, prefill_seconds, tuple(restored))

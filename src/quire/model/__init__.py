@@ -1,0 +1,23 @@
+"""Models: finding, identifying and running them, and the layout of their KV."""
+
+from quire.model.attention import merge, partial_attention
+from quire.model.default import DEFAULT_MODEL
+from quire.model.forward import Row, forward, prefill
+from quire.model.kv import GrowingKV
+from quire.model.loading import LoadedModel, ModelFacts, ModelSource, find_model
+from quire.model.tokenizer import TextTokenizer
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "GrowingKV",
+    "LoadedModel",
+    "ModelFacts",
+    "ModelSource",
+    "Row",
+    "TextTokenizer",
+    "find_model",
+    "forward",
+    "merge",
+    "partial_attention",
+    "prefill",
+]

@@ -1,0 +1,97 @@
+"""One forward pass over the newest tokens of many requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from quire.model.attention import AttentionPlan, SharedSpan, SuffixSpan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quire.core import KVSegment
+    from quire.model.kv import GrowingKV
+    from quire.model.loading import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The part of one request that a pass computes: `token_ids` follow `chain` and what `kv` holds already."""
+
+    chain: tuple[KVSegment, ...]
+    kv: GrowingKV
+    token_ids: Sequence[int]
+
+    @property
+    def position(self) -> int:
+        """Position of the first of `token_ids`."""
+        return (self.chain[-1].position_end if self.chain else 0) + self.kv.length
+
+
+def plan_attention(rows: Sequence[Row]) -> AttentionPlan:
+    """Spans for rows in the order given; rows with a common chain prefix must stand side by side (`order`)."""
+    shared: list[SharedSpan] = []
+    suffixes: list[SuffixSpan] = []
+    start = 0
+    for row in rows:
+        end = start + len(row.token_ids)
+        for depth, segment in enumerate(row.chain):
+            last = next((i for i in range(len(shared) - 1, -1, -1) if shared[i].depth == depth), None)
+            if last is not None and shared[last].segment is segment and shared[last].end == start:
+                shared[last] = SharedSpan(segment, shared[last].start, end, depth)
+            else:
+                shared.append(SharedSpan(segment, start, end, depth))
+        suffixes.append(SuffixSpan(row.kv, start, end, row.kv.length))
+        start = end
+    return AttentionPlan(shared, suffixes)
+
+
+def order(rows: Sequence[Row]) -> list[int]:
+    """Indices of `rows` such that those sharing a chain prefix are neighbours; stable."""
+    rank: dict[int, int] = {}
+    for row in rows:
+        for segment in row.chain:
+            rank.setdefault(id(segment), len(rank))
+    return sorted(range(len(rows)), key=lambda i: [rank[id(s)] for s in rows[i].chain])
+
+
+def forward(model: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
+    """Compute the KV of every row's tokens and the logits after its last one. Mutates each row's `kv`.
+
+    Args:
+        rows: at least one, none of them empty, no two with the same `kv`.
+
+    Returns:
+        float32 logits, [len(rows), vocabulary], in the order of `rows`.
+    """
+    arranged = order(rows)
+    ordered = [rows[i] for i in arranged]
+    for row in ordered:
+        row.kv.reserve(len(row.token_ids))
+    device = model.device
+    token_ids = torch.tensor([[t for row in ordered for t in row.token_ids]], device=device)
+    positions = torch.cat([torch.arange(row.position, row.position + len(row.token_ids)) for row in ordered])
+    lasts = torch.tensor([len(row.token_ids) for row in ordered]).cumsum(0) - 1
+    logits = model.compute(token_ids, positions[None].to(device), plan_attention(ordered), lasts.to(device))
+    for row in ordered:
+        row.kv.length += len(row.token_ids)
+    back = torch.empty(len(arranged), dtype=torch.long)
+    back[torch.tensor(arranged)] = torch.arange(len(arranged))
+    return logits[0, back.to(device)].float()
+
+
+def prefill(
+    model: LoadedModel, chain: tuple[KVSegment, ...], kv: GrowingKV, token_ids: Sequence[int], chunk: int
+) -> torch.Tensor:
+    """Compute `token_ids` behind `chain` and `kv`, `chunk` tokens at a time. Mutates `kv`.
+
+    Returns:
+        float32 logits after the last token, [vocabulary].
+    """
+    logits = torch.empty(0)
+    for start in range(0, len(token_ids), chunk):
+        logits = forward(model, [Row(chain, kv, token_ids[start : start + chunk])])[0]
+    return logits

@@ -1,0 +1,229 @@
+"""A model by directory, GGUF file or Hub name: resolved to a directory, identified, loaded, run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from quire.core import KVGeometry
+from quire.errors import ModelNotFound, ModelUnreadable, ModelUnsupported
+from quire.model.attention import ATTENTION_NAME, AttentionPlan, attend
+from quire.model.default import DEFAULT_MODEL, default_model, gguf_model
+from quire.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from quire.model.kv import TORCH_DTYPES
+from quire.model.support import check_supported
+from quire.model.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a module must agree with before it may be used."""
+
+    name: str
+    revision: str
+    fingerprint: str
+    tokenizer_fingerprint: str
+    geometry: KVGeometry
+    max_positions: int
+    rope: dict[str, Any]
+
+
+class ModelSource:
+    """A model on disk, identified but not loaded: enough for keys, token counts and dry runs."""
+
+    def __init__(self, name: str, directory: Path, revision: str, dtype: str) -> None:
+        from transformers import AutoConfig
+
+        self.directory = directory
+        try:
+            self.config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelUnreadable(
+                f"{directory} has no model configuration that transformers can read: {error}",
+                hint="the directory needs a config.json of a causal language model",
+            ) from error
+        check_supported(self.config)
+        self.dtype = _resolve_dtype(self.config, dtype)
+        self.facts = ModelFacts(
+            name=name,
+            revision=revision,
+            fingerprint=model_fingerprint(directory, self.dtype),
+            tokenizer_fingerprint=tokenizer_fingerprint(directory),
+            geometry=_geometry(self.config, self.dtype),
+            max_positions=int(self.config.max_position_embeddings),
+            rope=dict(self.config.rope_parameters or {}),
+        )
+        self._tokenizer: TextTokenizer | None = None
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer, read on first use."""
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
+            except (OSError, ValueError) as error:
+                raise ModelUnreadable(
+                    f"the tokenizer in {self.directory} does not load: {error}",
+                    hint="the model directory needs the tokenizer's files",
+                ) from error
+            self._tokenizer = TextTokenizer(tokenizer, _eos_ids(self.directory, self.config, tokenizer))
+        return self._tokenizer
+
+    def load(self, *, device: str = "cpu", threads: int | None = None) -> LoadedModel:
+        """Read the weights. `threads` is the number of cores for one operation; None keeps the library's choice.
+
+        Raises:
+            ModelUnreadable, ModelUnsupported.
+        """
+        from transformers import AttentionInterface, AutoModelForCausalLM
+
+        if threads:
+            torch.set_num_threads(threads)
+        AttentionInterface.register(ATTENTION_NAME, attend)
+        try:
+            hf = AutoModelForCausalLM.from_pretrained(
+                self.directory,
+                local_files_only=True,
+                dtype=TORCH_DTYPES[self.dtype],
+                attn_implementation=ATTENTION_NAME,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelUnreadable(
+                f"the model in {self.directory} does not load: {error}", hint="is the download complete?"
+            ) from error
+        return LoadedModel(self, hf.to(device).eval().requires_grad_(False))
+
+
+class LoadedModel:
+    """Weights in memory and the forward pass over flat batches. One pass at a time; calls from threads queue up."""
+
+    def __init__(self, source: ModelSource, hf: Any) -> None:
+        if not getattr(hf, "_supports_attention_backend", False):
+            raise ModelUnsupported(
+                f"{source.config.model_type} does not let its attention be replaced in transformers",
+                hint="choose a model whose code uses transformers' attention interface",
+            )
+        self.source = source
+        self.facts = source.facts
+        self.tokenizer = source.tokenizer
+        self.geometry = source.facts.geometry
+        self.max_positions = source.facts.max_positions
+        self.vocabulary = int(hf.config.vocab_size)
+        self.hf = hf
+        self._lock = threading.RLock()
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.hf.device
+        return device
+
+    def compute(
+        self, token_ids: torch.Tensor, positions: torch.Tensor, plan: AttentionPlan, keep: torch.Tensor
+    ) -> torch.Tensor:
+        """One pass. `token_ids`, `positions`: int64 [1, tokens]; `keep`: indices of the tokens whose logits are wanted.
+
+        Returns:
+            logits [1, len(keep), vocabulary] in the model's dtype.
+        """
+        with self._lock, torch.inference_mode():
+            output = self.hf(
+                input_ids=token_ids,
+                position_ids=positions,
+                use_cache=False,
+                logits_to_keep=keep,
+                attention_plan=plan,
+            )
+        logits: torch.Tensor = output.logits
+        return logits
+
+    @contextlib.contextmanager
+    def reference(self) -> Iterator[Any]:
+        """The plain transformers model on the same weights, with its own attention, for comparisons.
+
+        Holds the lock: the engine waits meanwhile.
+        """
+        with self._lock, torch.inference_mode():
+            self.hf.set_attn_implementation("sdpa")
+            try:
+                yield self.hf
+            finally:
+                self.hf.set_attn_implementation(ATTENTION_NAME)
+
+
+def find_model(
+    name: str, home: Path, *, dtype: str = "auto", progress: Callable[[str], None] | None = None
+) -> ModelSource:
+    """The model called `name`: the built-in default, a directory, a GGUF file or a Hub repository.
+
+    The default model and GGUF files are converted once into `home`. Only the default model and Hub names use the
+    network, and only when they are not on disk yet.
+
+    Raises:
+        ModelNotFound, ModelUnreadable, ModelFetchFailed, ModelUnsupported.
+    """
+    path = Path(name).expanduser()
+    if name == DEFAULT_MODEL and not path.exists():
+        directory, revision = default_model(home, progress)
+        return ModelSource(name, directory, revision, dtype)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelNotFound(f"no GGUF file at {path}", hint="check the path")
+        directory, revision = gguf_model(path.resolve(), home, progress)
+        return ModelSource(path.stem, directory, revision, dtype)
+    if path.is_dir():
+        return ModelSource(path.name, path.resolve(), "local", dtype)
+    if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+        raise ModelNotFound(
+            f"no model at {name!r}: neither a directory, a .gguf file, nor a Hub name like owner/model",
+            hint=f"the built-in model is {DEFAULT_MODEL!r}",
+        )
+    directory = _hub_snapshot(name)
+    return ModelSource(name, directory, directory.name, dtype)
+
+
+def _hub_snapshot(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFound(
+            f"{name!r} is not a directory here and could not be had from the Hub: {type(error).__name__}",
+            hint="check the name and the network, or download the model and give its directory",
+        ) from error
+
+
+def _resolve_dtype(config: Any, dtype: str) -> str:
+    if dtype == "auto":
+        stored = str(getattr(config, "dtype", None) or "bfloat16").removeprefix("torch.")
+        return stored if stored in TORCH_DTYPES else "bfloat16"
+    return dtype
+
+
+def _geometry(config: Any, dtype: str) -> KVGeometry:
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return KVGeometry(int(config.num_hidden_layers), int(kv_heads), int(head_dim), dtype)
+
+
+def _eos_ids(directory: Path, config: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end an answer: those of the generation settings, the configuration and the tokenizer."""
+    found: list[Any] = [config.eos_token_id, tokenizer.eos_token_id]
+    generation = directory / "generation_config.json"
+    if generation.is_file():
+        found.append(json.loads(generation.read_bytes()).get("eos_token_id"))
+    flat = [i for item in found for i in (item if isinstance(item, list) else [item])]
+    return frozenset(int(i) for i in flat if i is not None)

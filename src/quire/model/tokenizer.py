@@ -1,0 +1,72 @@
+"""Text to token ids and back, with a wall between a layout's markers and everybody else's words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+FIXED_DATE = "26 Jul 2024"  # what Llama 3's own template falls back on
+
+
+class TextTokenizer:
+    """A model's tokenizer, used segment by segment: no special tokens are added, nothing crosses a boundary."""
+
+    def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self.eos_ids = eos_ids
+        self.chat_template: str | None = tokenizer.chat_template
+
+    def markers(self, text: str) -> list[int]:
+        """Token ids of a layout's own text, in which ``<|im_start|>`` and the like are control tokens."""
+        return self._encode(text, literal=False)
+
+    def words(self, text: str) -> list[int]:
+        """Token ids of a document's or user's text, in which nothing is a control token."""
+        return self._encode(text, literal=True)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of `token_ids`, control tokens left out; incomplete UTF-8 shows as U+FFFD."""
+        text: str = self._tokenizer.decode(
+            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def piece(self, token_id: int) -> str:
+        """Text of one token, control tokens by name."""
+        text: str = self._tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
+        return text
+
+    @property
+    def start_marker(self) -> str:
+        """Text of the token that opens every sequence, or "" for a model without one."""
+        begins = self._tokenizer.bos_token_id
+        if begins is None or begins not in self._tokenizer("a", verbose=False)["input_ids"][:1]:
+            return ""
+        return str(self._tokenizer.bos_token)
+
+    def render_chat(self, messages: list[dict[str, str]]) -> str | None:
+        """The model's own chat template applied to `messages` with the opening of an answer, as text.
+
+        None when the template refuses these roles. Templates that print the date get a fixed one: a static segment
+        must not change from day to day.
+        """
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, strftime_now=lambda _: FIXED_DATE
+            )
+        except TemplateError:
+            return None
+        return text
+
+    def _encode(self, text: str, *, literal: bool) -> list[int]:
+        if not text:
+            return []
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=literal, verbose=False)[
+            "input_ids"
+        ]
+        return ids
