@@ -1,4 +1,4 @@
-"""A project as Python sees it: `quire.open_project()`, then build, ask, chat, verify. The command line uses the same."""
+"""A project as Python sees it: open, build, ask, chat, verify. The command line uses the same."""
 
 from __future__ import annotations
 

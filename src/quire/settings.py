@@ -191,9 +191,9 @@ def _checked(setting: Setting, value: Any, where: str) -> Value:
         problem = f"must be of type {kind.__name__}"
     elif setting.choices and value not in setting.choices:
         problem = f"must be one of {', '.join(setting.choices)}"
-    elif setting.least is not None and value < setting.least:
+    elif setting.least is not None and cast("float", value) < setting.least:
         problem = f"must be at least {setting.least:g}"
-    elif setting.name in {"project.name", "project.tenant"} and not NAME.fullmatch(value):
+    elif setting.name in {"project.name", "project.tenant"} and not NAME.fullmatch(str(value)):
         problem = "must be lower-case letters, digits, dots, dashes and underscores"
     if problem:
         raise InvalidSetting(f"{setting.name} in {where} {problem}, found {value!r}", hint=setting.help)

@@ -45,7 +45,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "parent_context": None,
         "rope": {"rope_theta": 10000.0, "rope_type": "default"},
         "numerics": Numerics("cpu", 2, 256, {"torch": "2.13.0"}),
-        "sources": [SourceEntry("prices.md", "text/markdown", digest_bytes(b"raw"), digest_bytes(b"text"))],
+        "sources": [SourceEntry("prices.md", "text/markdown", digest_bytes(b"text"))],
         "verification": Verification("prefill", 0.0, 5),
     } | changes
 

@@ -34,7 +34,7 @@ GOLDEN = Path(__file__).parent / "golden" / "manifest.json"
 GOLDEN_DIGESTS = {
     "kv-00000.safetensors": "b3:2053020f613d7ad517a2c183f2b53185f1b7583d25158bd44ca9a4add919fc83",
     "kv-00001.safetensors": "b3:c1c6e8ccbeae680dcadbc649b8b77a30af6f9907f19a1150ef09b357109c2039",
-    "manifest.json": "b3:28bcfec528c4a1eeb36b2552fc6615a2dfb3267f7c75eadc44e557dd800c09bd",
+    "manifest.json": "b3:dbda15e37d5f014b603b6255b0a329bb6a357bdc4102703adc997f2180c7c486",
     "tokens.safetensors": "b3:e48f0e95b2ad34d7ae4c62e9b0ef1ebb8c852891c2a563f2dd9da3d019ceb423",
 }
 

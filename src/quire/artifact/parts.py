@@ -121,11 +121,10 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class SourceEntry:
-    """A source as it was read. `digest` of the file, `text_digest` of its canonical text."""
+    """A source as it was compiled: the digest of its canonical text. That of the file is in the registry."""
 
     path: str
     media: str
-    digest: str
     text_digest: str
 
     @classmethod
@@ -133,7 +132,6 @@ class SourceEntry:
         return cls(
             path=fields.text("path", limit=4096),
             media=fields.text("media"),
-            digest=fields.tagged("digest"),
             text_digest=fields.tagged("text_digest"),
         )
 

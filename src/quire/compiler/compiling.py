@@ -140,7 +140,7 @@ def _write(
             parent_context=above.context_checksum if above else None,
             rope=facts.rope,
             numerics=numerics(model, chunk),
-            sources=[SourceEntry(d.path, d.media, d.text_digest, d.text_digest) for d in plan.documents],
+            sources=[SourceEntry(d.path, d.media, d.text_digest) for d in plan.documents],
             verification=verification,
         )
 

@@ -50,7 +50,8 @@ class Sampler:
         self._sampling = sampling
         self._piece = piece
         self._counts: dict[int, int] = {}
-        self._seen = torch.tensor(sorted(set(prompt_ids)), dtype=torch.long)
+        self._prompt = frozenset(prompt_ids)
+        self._seen = torch.tensor(sorted(self._prompt), dtype=torch.long)
         self._generator: torch.Generator | None = None
         if sampling.temperature > 0:
             self._generator = torch.Generator()
@@ -76,7 +77,8 @@ class Sampler:
             return logits
         scores = logits.clone()
         if s.repetition_penalty != 1.0:
-            seen = torch.cat([self._seen, torch.tensor(list(self._counts), dtype=torch.long)]).unique()
+            chosen = torch.tensor([t for t in self._counts if t not in self._prompt], dtype=torch.long)
+            seen = torch.cat([self._seen, chosen])
             held = scores[seen]
             scores[seen] = torch.where(held < 0, held * s.repetition_penalty, held / s.repetition_penalty)
         for token, count in self._counts.items():
