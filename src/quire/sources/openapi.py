@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quire.errors import SourceMalformed
+from quire.errors import SourceMalformed, SourceTooLarge
 from quire.sources.canonical import one_line
 from quire.sources.document import Extract
+from quire.sources.opening import MAX_BYTES
 from quire.sources.schema import schema_lines, type_of
 from quire.sources.values import Value, compact_json
 
@@ -20,11 +21,27 @@ _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace",
 def openapi_reference(root: dict[str, Value], name: str) -> Extract:
     """The reference of an OpenAPI 3 description; the title is that of its `info`.
 
-    Raises SourceMalformed for a member of another kind than specified, or a local $ref that names nothing.
+    Raises SourceMalformed for a member of another kind than specified or a local $ref that names nothing, and
+    SourceTooLarge for a reference beyond MAX_BYTES characters.
     """
     description = _Description(root, name)
     title = one_line(description.text(description.mapping(root, "info", "#"), "title")) or name
-    return Extract("\n".join(description.lines(title)), "openapi", title)
+    return Extract(_bounded(description.lines(title), name), "openapi", title)
+
+
+def _bounded(lines: Iterator[str], name: str) -> str:
+    """The lines as one text, of at most MAX_BYTES characters: what a $ref names is repeated at every use."""
+    kept: list[str] = []
+    size = 0
+    for line in lines:
+        kept.append(line)
+        size += len(line) + 1
+        if size > MAX_BYTES:
+            raise SourceTooLarge(
+                f"{name}: expected a reference of at most {MAX_BYTES} characters, found more once every $ref is resolved",
+                hint="describe parts of the API in files of their own",
+            )
+    return "\n".join(kept)
 
 
 class _Description:

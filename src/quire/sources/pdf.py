@@ -36,7 +36,7 @@ def read_pdf(data: bytes, name: str) -> Extract:
         pages, title = _extract(data, name)
     if not any(page.strip() for page in pages):
         raise SourceEmpty(
-            f"{name}: expected a PDF with text, found {len(pages)} page(s) of images only",
+            f"{name}: expected a PDF with text, found {len(pages)} page(s) without text",
             hint="recognize the text first, for example: ocrmypdf in.pdf out.pdf",
         )
     if len(pages) > 1:

@@ -70,11 +70,10 @@ def parse_json(text: str, name: str) -> Value:
 
 def _require_shallow(value: Value, name: str) -> None:
     level: list[Value] = [value]
-    for _ in range(MAX_DEPTH + 1):
-        below = [child for container in level for child in _children(container)]
-        if not below:
+    for _ in range(MAX_DEPTH):
+        level = [child for container in level for child in _children(container) if isinstance(child, dict | list)]
+        if not level:
             return
-        level = below
     raise too_deep(name)
 
 

@@ -100,7 +100,7 @@ class _Builder:
             self._key(event, parent, parent.value)
         else:
             plain = event.style in (None, "") and event.tag is None
-            self._place(event, _resolved(event.value) if plain else event.value, event.anchor, 0, 1)
+            self._place(event, _resolved(event.value) if plain else event.value, event.anchor, 0, _size(event.value))
 
     def _key(self, event: yaml.ScalarEvent, parent: _Open, members: dict[str, Value]) -> None:
         if event.value == "<<":
@@ -108,7 +108,7 @@ class _Builder:
         if event.value in members:
             raise self._error(event, "each key once", f"{event.value!r} twice")
         if event.anchor:
-            self.anchors[event.anchor] = (event.value, 0, 1)
+            self.anchors[event.anchor] = (event.value, 0, _size(event.value))
         parent.key = event.value
 
     def _place(self, event: yaml.Event, value: Value, anchor: str | None, height: int, size: int) -> None:
@@ -135,6 +135,11 @@ class _Builder:
     def _error(self, event: yaml.Event, expected: str, found: str) -> SourceMalformed:
         place = f" at line {event.start_mark.line + self.first_line}" if event.start_mark else ""
         return SourceMalformed(f"{self.name}: expected {expected}, found {found}{place}")
+
+
+def _size(scalar: str) -> int:
+    """A scalar counts once for every 64 characters, so that aliases of a long one are bounded too."""
+    return 1 + len(scalar) // 64
 
 
 def _resolved(text: str) -> Value:
