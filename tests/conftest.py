@@ -1,0 +1,115 @@
+"""Models and projects that the suites share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from quire.model import DEFAULT_MODEL, find_model
+from quire.settings import load_settings
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+LONG_TEXT = Path(__file__).parent / "data" / "long" / "lighthouse.md"
+Sources = Mapping[str, str]
+MakeProject = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def smol_home() -> Path:
+    """The home directory of fetched models, with the default model in it: fetched once per machine."""
+    home = load_settings(None, os.environ).model_home
+    find_model(DEFAULT_MODEL, home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with random weights, float32, 2,048 positions, and a byte-level tokenizer with ChatML."""
+    directory = tmp_path_factory.mktemp("tiny-llama")
+    tokenizer = train_tokenizer(600)
+    tokenizer.save_pretrained(directory)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=2048,
+        bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+        eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        dtype="float32",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(20)
+        LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+def train_tokenizer(entries: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of `entries` tokens: any text can be encoded, and short text stays short."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=entries,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(LONG_TEXT.read_text(encoding="utf-8").splitlines(), trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    fast.chat_template = CHATML
+    return fast
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_model_dir: Path) -> MakeProject:
+    """A function that writes a project and gives its directory.
+
+    `make({"prices": "A bolt costs 3 pounds."})` declares one root module per entry; `parents={"child": "parent"}` hangs
+    one below another. `model`: another model directory. Further keywords are settings by their dotted names, as in
+    `**{"build.prefill_chunk": 64}`. Calling it again writes the sources anew, in the same place.
+    """
+
+    def make(
+        sources: Sources,
+        *,
+        model: Path = tiny_model_dir,
+        parents: Mapping[str, str] | None = None,
+        name: str = "project",
+        **settings: Any,
+    ) -> Path:
+        root = tmp_path / name
+        (root / "knowledge").mkdir(parents=True, exist_ok=True)
+        values: dict[str, Any] = {"model.path": str(model), "model.threads": 1, **settings}
+        lines: list[str] = []
+        for section in dict.fromkeys(key.split(".")[0] for key in values):
+            lines.append(f"[{section}]")
+            for key, value in values.items():
+                if key.startswith(f"{section}."):
+                    lines.append(f"{key.removeprefix(f'{section}.')} = {json.dumps(value)}")
+        for module, text in sources.items():
+            (root / "knowledge" / f"{module}.md").write_text(text, encoding="utf-8")
+            lines += [f'[modules."{module}"]', f'sources = ["knowledge/{module}.md"]', 'acl = "public"']
+            if parent := (parents or {}).get(module):
+                lines.append(f'parent = "{parent}"')
+        (root / "quire.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return root
+
+    return make
