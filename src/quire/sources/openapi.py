@@ -38,7 +38,7 @@ def _bounded(lines: Iterator[str], name: str) -> str:
         size += len(line) + 1
         if size > MAX_BYTES:
             raise SourceTooLarge(
-                f"{name}: expected a reference of at most {MAX_BYTES} characters, found more once every $ref is resolved",
+                f"{name}: expected a reference of at most {MAX_BYTES} characters, found more with every $ref resolved",
                 hint="describe parts of the API in files of their own",
             )
     return "\n".join(kept)
