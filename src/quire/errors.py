@@ -3,6 +3,7 @@
     QuireError
     ├── SettingsError           quire.toml, QUIRE_* variables, command-line arguments
     │   ├── ProjectNotFound     no quire.toml here or above
+    │   ├── ProjectExists       a file that `quire init` would write is there already
     │   ├── UnknownSetting      a key nobody reads
     │   └── InvalidSetting      a known key with a wrong value
     ├── SourceError             a file of knowledge cannot be read as text
@@ -55,12 +56,15 @@
     │   └── RegistryUnreadable  damaged, or written by a newer Quire
     ├── RouteError
     │   └── NoRoute             nothing says which module answers
-    └── EngineError
-        ├── InvalidRequest      a request the engine cannot carry out as asked
-        ├── ContextExceeded     chain + suffix + answer do not fit the model's context
-        ├── EngineBusy          no room for another request now
-        ├── EngineStopped       shutting down
-        └── RequestCancelled    the caller went away
+    ├── EngineError
+    │   ├── InvalidRequest      a request the engine cannot carry out as asked
+    │   ├── RequestTooLarge     more bytes than the server takes
+    │   ├── ContextExceeded     chain + suffix + answer do not fit the model's context
+    │   ├── EngineBusy          no room for another request now
+    │   ├── EngineStopped       shutting down
+    │   └── RequestCancelled    the caller went away
+    └── BenchError
+        └── MeasurementFailed   a figure could not be taken, or another was taken than was meant
 
 Every error says what was expected, what was found, and (`hint`) what to do next.
 """
@@ -97,6 +101,9 @@ class SettingsError(QuireError):
 
 
 class ProjectNotFound(SettingsError): ...
+
+
+class ProjectExists(SettingsError): ...
 
 
 class UnknownSetting(SettingsError): ...
@@ -297,7 +304,15 @@ class EngineError(QuireError):
     exit_code = 10
 
 
-class InvalidRequest(EngineError): ...
+class InvalidRequest(EngineError):
+    """`param`: the field of the request that is to blame, where it is one."""
+
+    def __init__(self, message: str, *, hint: str = "", param: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
+
+
+class RequestTooLarge(EngineError): ...
 
 
 class ContextExceeded(EngineError): ...
@@ -310,3 +325,10 @@ class EngineStopped(EngineError): ...
 
 
 class RequestCancelled(EngineError): ...
+
+
+class BenchError(QuireError):
+    exit_code = 11
+
+
+class MeasurementFailed(BenchError): ...

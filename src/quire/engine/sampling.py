@@ -37,9 +37,13 @@ def check_sampling(sampling: Sampling, vocabulary: int) -> None:
         bounds.append(("max_tokens", sampling.max_tokens, 1, float("inf")))
     for name, value, low, high in bounds:
         if not low <= value <= high:
-            raise InvalidRequest(f"{name} must be between {low:g} and {high:g}, found {value:g}", hint=f"change {name}")
+            raise InvalidRequest(
+                f"{name} must be between {low:g} and {high:g}, found {value:g}",
+                hint=f"change {name}",
+                param=name.split()[0],
+            )
     if any(not s for s in sampling.stop):
-        raise InvalidRequest("a stop string is empty", hint="leave it out")
+        raise InvalidRequest("a stop string is empty", hint="leave it out", param="stop")
 
 
 class Sampler:

@@ -137,8 +137,11 @@ class Scheduler:
             ticket.running = self._engine.admit(ticket.request)
         except QuireError as error:
             self._refuse(ticket, error)
-            return
-        self._running.append(ticket)
+        except Exception as error:  # of one request: the others and this thread go on
+            log.exception("a request could not be admitted")
+            self._refuse(ticket, EngineError(f"the request could not be admitted: {error}"))
+        else:
+            self._running.append(ticket)
 
     def _refuse(self, ticket: Ticket, item: Delta | QuireError) -> None:
         if ticket.request.session:
