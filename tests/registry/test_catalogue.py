@@ -187,9 +187,7 @@ def test_a_parent_must_be_registered_first(registry: Registry) -> None:
         ({"scope": Scope("world")}, "ck_module_versions_scope"),  # type: ignore[arg-type]
     ],
 )
-def test_a_record_that_contradicts_itself_is_refused(
-    registry: Registry, change: dict[str, Any], says: str
-) -> None:
+def test_a_record_that_contradicts_itself_is_refused(registry: Registry, change: dict[str, Any], says: str) -> None:
     with pytest.raises(RecordInvalid, match=says):
         registry.register(replace(record("billing"), **change), **BY)
     assert registry.generation() == 0

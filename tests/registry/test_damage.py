@@ -26,8 +26,9 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def filled(path: Path) -> Path:
+def filled(path: Path, empty_registry: Path) -> Path:
     """A registry of a base and a live child, closed."""
+    shutil.copy(empty_registry, path)
     with Registry.open(path) as registry:
         base = registry.register(record("base"), **BY)
         child = registry.register(record("child", parent=base), **BY)
@@ -41,9 +42,7 @@ def edit(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-@pytest.mark.parametrize(
-    "content", [b"not a database at all, but text" * 40, b"\x00" * 4096, b"SQLite format 3\x00"]
-)
+@pytest.mark.parametrize("content", [b"not a database at all, but text" * 40, b"\x00" * 4096, b"SQLite format 3\x00"])
 def test_a_file_that_is_no_database(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(RegistryUnreadable, match=str(path)) as raised:
@@ -105,9 +104,7 @@ def test_random_damage_is_named_wherever_it_strikes(filled: Path, seed: int) -> 
         ("DROP INDEX uq_module_versions_one_live", "schema", "not there"),
     ],
 )
-def test_fsck_finds_what_somebody_changed_by_hand(
-    filled: Path, statement: str, check: str, says: str
-) -> None:
+def test_fsck_finds_what_somebody_changed_by_hand(filled: Path, statement: str, check: str, says: str) -> None:
     edit(filled, statement)
     with Registry.open(filled) as registry:
         found = registry.integrity(digest_of)

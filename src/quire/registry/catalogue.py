@@ -109,9 +109,7 @@ def chain(connection: Connection, record: VersionRecord) -> tuple[VersionRecord,
     seen = {(record.module_id, record.version)}
     while parent := parent_of(connection, links[-1]):
         if (parent.module_id, parent.version) in seen:
-            raise ChainBroken(
-                f"the chain of {record.ref} runs in a circle at {parent.ref}", hint="`quire fsck`"
-            )
+            raise ChainBroken(f"the chain of {record.ref} runs in a circle at {parent.ref}", hint="`quire fsck`")
         seen.add((parent.module_id, parent.version))
         links.append(parent)
     return tuple(reversed(links))
@@ -127,9 +125,7 @@ def children(connection: Connection, record: VersionRecord) -> tuple[VersionReco
 
 def by_digest(connection: Connection, digest: str) -> VersionRecord:
     """The version whose artifact has this digest. Raises VersionUnknown."""
-    found = records(
-        connection, select(versions).where(versions.c.digest == digest).order_by(versions.c.sequence)
-    )
+    found = records(connection, select(versions).where(versions.c.digest == digest).order_by(versions.c.sequence))
     if not found:
         raise VersionUnknown(f"no registered version has the digest {digest!r}", hint="see `quire ls`")
     return found[0]

@@ -102,9 +102,7 @@ def _chain(connection: Connection, record: VersionRecord) -> Iterator[Finding]:
         return  # the ancestor's row has its own finding
     for ancestor in ancestors:
         if record.state == "live" and ancestor.state not in ("live", "retired"):
-            yield Finding(
-                "ancestor", str(record.ref), f"it is live on {ancestor.ref}, found {ancestor.state}"
-            )
+            yield Finding("ancestor", str(record.ref), f"it is live on {ancestor.ref}, found {ancestor.state}")
 
 
 def _history(connection: Connection, present: list[VersionRecord]) -> Iterator[Finding]:

@@ -102,9 +102,7 @@ def make_live(
     return tuple(replace(record, state="live") for record in wanted)
 
 
-def revoke(
-    connection: Connection, record: VersionRecord, *, actor: str, reason: str
-) -> tuple[VersionRecord, ...]:
+def revoke(connection: Connection, record: VersionRecord, *, actor: str, reason: str) -> tuple[VersionRecord, ...]:
     """Revokes `record` and all its descendants, parents first. Returns those whose state it changed."""
     changed: list[VersionRecord] = []
     waiting = [(record, reason)]
@@ -123,8 +121,7 @@ def _one_per_module(wanted: Sequence[VersionRecord]) -> None:
         other = chosen.setdefault(record.module_id, record.version)
         if other != record.version:
             raise IllegalTransition(
-                f"one version of {record.module_id} can be live, found two to publish:"
-                f" {other} and {record.version}",
+                f"one version of {record.module_id} can be live, found two to publish: {other} and {record.version}",
                 hint="publish one of them",
             )
 

@@ -8,9 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from quire.core import ModuleRef, Scope, State
 
-Action = Literal[
-    "register", "replace", "renew", "publish", "retire", "revoke", "rollback", "pin", "unpin", "forget"
-]
+Action = Literal["register", "replace", "renew", "publish", "retire", "revoke", "rollback", "pin", "unpin", "forget"]
 
 
 class LayoutRef(NamedTuple):

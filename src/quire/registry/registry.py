@@ -78,9 +78,7 @@ class Registry:
         """
         return self.publish_many([(module_id, version)], actor=actor, reason=reason)[0]
 
-    def publish_many(
-        self, wanted: Iterable[tuple[str, str]], *, actor: str, reason: str
-    ) -> tuple[VersionRecord, ...]:
+    def publish_many(self, wanted: Iterable[tuple[str, str]], *, actor: str, reason: str) -> tuple[VersionRecord, ...]:
         """Publishes (module_id, version) pairs, all or none, so that readers see a build as a whole. Mutates.
 
         Returns the live records in the order given. Raises as `publish`, and IllegalTransition for two

@@ -14,9 +14,7 @@ from quire.registry.records import VersionRecord
 from quire.registry.schema import versions
 
 
-def set_pin(
-    connection: Connection, record: VersionRecord, pinned: bool, *, actor: str, reason: str
-) -> VersionRecord:
+def set_pin(connection: Connection, record: VersionRecord, pinned: bool, *, actor: str, reason: str) -> VersionRecord:
     """Sets or clears the pin and notes it; nothing if it is so already."""
     if record.pinned == pinned:
         return record
@@ -59,9 +57,7 @@ def forget(connection: Connection, record: VersionRecord, *, actor: str, reason:
         )
     same = (versions.c.module_id == record.module_id) & (versions.c.version == record.version)
     connection.execute(versions.delete().where(same))
-    history.note(
-        connection, record, "forget", actor=actor, reason=reason, from_state=record.state, to_state=None
-    )
+    history.note(connection, record, "forget", actor=actor, reason=reason, from_state=record.state, to_state=None)
 
 
 def _kept(newest_first: Iterable[VersionRecord], keep: int) -> list[VersionRecord]:

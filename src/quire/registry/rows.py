@@ -138,25 +138,19 @@ def _check(record: VersionRecord) -> None:
             hint="'@' separates a name from its version, as in billing@1f3c",
         )
     if not version or not record.key.rpartition(":")[2].startswith(version):
-        raise RecordInvalid(
-            f"{module_id}: version must be the first digits of key {record.key!r}, found {version!r}"
-        )
+        raise RecordInvalid(f"{module_id}: version must be the first digits of key {record.key!r}, found {version!r}")
     if not record.digest:
         raise RecordInvalid(f"{module_id}@{version}: digest must name an artifact, found ''")
     for name in ("token_count", "position_start", "bytes"):
         if getattr(record, name) < 0:
-            raise RecordInvalid(
-                f"{module_id}@{version}: {name} must be 0 or more, found {getattr(record, name)}"
-            )
+            raise RecordInvalid(f"{module_id}@{version}: {name} must be 0 or more, found {getattr(record, name)}")
 
 
 def _json_text(record: VersionRecord, name: str, value: object) -> str:
     try:
         return json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise RecordInvalid(
-            f"{record.module_id}@{record.version}: {name} must be plain JSON, found {error}"
-        ) from error
+        raise RecordInvalid(f"{record.module_id}@{record.version}: {name} must be plain JSON, found {error}") from error
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -71,9 +71,7 @@ versions = Table(
         name="fk_module_versions_parent",
     ),
     CheckConstraint("state IN ('candidate', 'live', 'retired', 'revoked')", name="ck_module_versions_state"),
-    CheckConstraint(
-        "scope_kind IN ('public', 'tenant', 'workspace', 'user')", name="ck_module_versions_scope"
-    ),
+    CheckConstraint("scope_kind IN ('public', 'tenant', 'workspace', 'user')", name="ck_module_versions_scope"),
     Index(
         "uq_module_versions_one_live",
         "module_id",

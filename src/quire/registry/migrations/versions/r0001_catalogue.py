@@ -25,10 +25,7 @@ def upgrade() -> None:
         *(sa.Column(name, sa.Text) for name in ("parent_module_id", "parent_version", "parent_digest")),
         *(sa.Column(name, sa.Text, nullable=False) for name in ("tenant_id", "scope_kind", "scope_owner")),
         sa.Column("title", sa.Text, nullable=False),
-        *(
-            sa.Column(name, sa.BigInteger, nullable=False)
-            for name in ("token_count", "position_start", "bytes")
-        ),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("token_count", "position_start", "bytes")),
         *(sa.Column(f"{name}_fingerprint", sa.Text, nullable=False) for name in ("model", "tokenizer")),
         *(sa.Column(f"layout_{name}", sa.Text, nullable=False) for name in ("id", "version", "checksum")),
         *(sa.Column(name, sa.Text, nullable=False) for name in ("codec", "sources", "inputs", "manifest")),
@@ -42,12 +39,8 @@ def upgrade() -> None:
             ["module_versions.module_id", "module_versions.version"],
             name="fk_module_versions_parent",
         ),
-        sa.CheckConstraint(
-            "state IN ('candidate', 'live', 'retired', 'revoked')", name="ck_module_versions_state"
-        ),
-        sa.CheckConstraint(
-            "scope_kind IN ('public', 'tenant', 'workspace', 'user')", name="ck_module_versions_scope"
-        ),
+        sa.CheckConstraint("state IN ('candidate', 'live', 'retired', 'revoked')", name="ck_module_versions_state"),
+        sa.CheckConstraint("scope_kind IN ('public', 'tenant', 'workspace', 'user')", name="ck_module_versions_scope"),
         sqlite_autoincrement=True,
     )
     only_live = sa.text("state = 'live'")
