@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import threading
 from pathlib import Path
@@ -12,6 +11,7 @@ from quire import wiring
 from quire.answering import Answer, Question
 from quire.compiler import BuildReport, Comparison, ModulePlan, build_lock, compare, plan_build, run_build
 from quire.core import Sampling, Turn
+from quire.registry import actor
 from quire.settings import find_project, load_settings
 
 if TYPE_CHECKING:
@@ -152,11 +152,3 @@ class Silent:
 
     def finished(self, plan: ModulePlan) -> None:
         pass
-
-
-def actor() -> str:
-    """Who is at the keyboard, for the history."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user in the password database, as in a container
-        return f"uid {os.getuid()}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROJECT_FILE = "quire.toml"
+REGISTRY_FILE = "registry.db"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 Value = str | int | float | bool
 
@@ -84,6 +85,11 @@ class Settings:
     def state(self) -> Path:
         """Directory of registry and artifacts."""
         return self.root / str(self["store.path"])
+
+    @property
+    def registry_file(self) -> Path:
+        """The catalogue of modules."""
+        return self.state / REGISTRY_FILE
 
     @property
     def model_home(self) -> Path:

@@ -36,7 +36,7 @@ class Runtime:
 
 
 def open_registry(settings: Settings) -> Registry:
-    return Registry.open(settings.state / "registry.db")
+    return Registry.open(settings.registry_file)
 
 
 def open_artifacts(settings: Settings) -> Store:

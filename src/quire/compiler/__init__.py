@@ -2,6 +2,7 @@
 
 layout, chat_layout   the prompt as an interface
 family, planning      what has to be compiled and why
+standalone            the same for one document without a project
 compiling, build      doing it
 verifying             restored against computed
 maintenance           garbage collection, damage, repair
@@ -19,6 +20,7 @@ from quire.compiler.maintenance import (
     remove_broken,
 )
 from quire.compiler.planning import ModulePlan, plan_build
+from quire.compiler.standalone import plan_standalone
 from quire.compiler.verifying import Comparison, compare
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "find_problems",
     "forget_unrepairable",
     "plan_build",
+    "plan_standalone",
     "read_layout",
     "remove_broken",
     "run_build",

@@ -77,13 +77,13 @@ def plan_build(
         if parent:
             check_scope(spec, parent.spec)
         documents = sources.collect(settings.root, spec.sources, max_bytes=settings["build.max_source_bytes"])
-        plan = _plan_module(settings, spec, parent, documents, model, layout)
-        _decide(plan, registry, store)
+        plan = plan_module(settings, spec, parent, documents, model, layout)
+        decide(plan, registry, store)
         plans[spec.module_id] = plan
     return list(plans.values())
 
 
-def _plan_module(
+def plan_module(
     settings: Settings,
     spec: ModuleSpec,
     parent: ModulePlan | None,
@@ -91,6 +91,11 @@ def _plan_module(
     model: ModelSource,
     layout: Layout,
 ) -> ModulePlan:
+    """Inputs, key and token ids of one module behind `parent`. What to do about it is for `decide`.
+
+    Raises:
+        DocumentTooLong.
+    """
     text = sources.join(documents)
     inputs: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -127,7 +132,8 @@ def _check_length(plan: ModulePlan, limit: int) -> None:
         )
 
 
-def _decide(plan: ModulePlan, registry: Registry, store: Store) -> None:
+def decide(plan: ModulePlan, registry: Registry, store: Store) -> None:
+    """Set the plan's record, action and reasons by what is registered and stored. Mutates the plan."""
     try:
         plan.record = registry.get(plan.spec.module_id, plan.version)
     except (ModuleUnknown, VersionUnknown):

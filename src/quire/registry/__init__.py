@@ -5,11 +5,13 @@ records       what it keeps and hands out
 catalogue     finding versions            lifecycle    states and the ways between them
 registration  entering versions           rollback     going back by history
 retention     pins, forgetting            history      the audit trail
+actor         who is at the keyboard
 integrity     what fsck asks
 database      transactions and errors     revisions    bringing the schema up to date
 schema, rows  tables and their columns    migrations   the schema's past
 """
 
+from quire.registry.actor import actor
 from quire.registry.records import (
     Action,
     Finding,
@@ -30,4 +32,5 @@ __all__ = [
     "Registry",
     "SourceRef",
     "VersionRecord",
+    "actor",
 ]

@@ -1,0 +1,55 @@
+"""`quire rollback`, `quire pin`, `quire unpin`: decisions of a person about versions, kept in the history."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quire.cli.catalogue import resolve, values
+from quire.cli.opening import open_catalogue
+from quire.cli.options import JsonOption, Module, ProjectOption, Reason
+from quire.cli.screen import Screen
+from quire.registry import actor
+
+
+def rollback(
+    module: Module,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="VERSION", help="Default: what was live before.", show_default=False),
+    ] = None,
+    reason: Reason = "rolled back by hand",
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an earlier version live again. Repeated, it goes further back."""
+    with open_catalogue(project) as catalogue:
+        before, now = catalogue.registry.rollback(module, to=to, actor=actor(), reason=reason)
+    previous = f" instead of {before.version}" if before else ""
+    Screen(as_json=as_json).show(
+        {"before": values(before) if before else None, "live": values(now)},
+        f"{now.ref} is live{previous}",
+    )
+
+
+def pin(
+    module: Module, reason: Reason = "pinned by hand", project: ProjectOption = None, as_json: JsonOption = False
+) -> None:
+    """Protect a version from garbage collection. Default: the live one."""
+    _set_pin(module, True, reason, project, as_json)
+
+
+def unpin(
+    module: Module, reason: Reason = "unpinned by hand", project: ProjectOption = None, as_json: JsonOption = False
+) -> None:
+    """Take the protection of `pin` away."""
+    _set_pin(module, False, reason, project, as_json)
+
+
+def _set_pin(module: str, pinned: bool, reason: str, project: ProjectOption, as_json: bool) -> None:
+    with open_catalogue(project) as catalogue:
+        record = resolve(catalogue.registry, module)
+        change = catalogue.registry.pin if pinned else catalogue.registry.unpin
+        changed = change(record.module_id, record.version, actor=actor(), reason=reason)
+    Screen(as_json=as_json).show(values(changed), f"{changed.ref} is {'pinned' if pinned else 'not pinned'}")

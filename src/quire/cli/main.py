@@ -1,0 +1,72 @@
+"""The entry point: commands in the order of their use, and what becomes of an error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quire import __version__
+from quire.cli import asking, building, catalogue, changing, checking, demonstration, models, serving, single, starting
+from quire.cli.screen import Screen
+from quire.errors import QuireError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    name="quire",
+    help="Compile static knowledge into transformer KV once; answer every question from it.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+KNOWLEDGE, ANSWERS, VERSIONS, UPKEEP = "Knowledge", "Answers", "Versions", "Upkeep"
+
+app.command("init", rich_help_panel=KNOWLEDGE)(starting.init)
+app.command("build", rich_help_panel=KNOWLEDGE)(building.build)
+app.command("compile", rich_help_panel=KNOWLEDGE)(single.compile_one)
+app.command("ls", rich_help_panel=KNOWLEDGE)(catalogue.ls)
+app.command("show", rich_help_panel=KNOWLEDGE)(catalogue.show)
+app.command("ask", rich_help_panel=ANSWERS)(asking.ask)
+app.command("chat", rich_help_panel=ANSWERS)(asking.chat)
+app.command("serve", rich_help_panel=ANSWERS)(serving.serve)
+app.command("demo", rich_help_panel=ANSWERS)(demonstration.demo)
+app.command("rollback", rich_help_panel=VERSIONS)(changing.rollback)
+app.command("pin", rich_help_panel=VERSIONS)(changing.pin)
+app.command("unpin", rich_help_panel=VERSIONS)(changing.unpin)
+app.command("verify", rich_help_panel=UPKEEP)(checking.verify)
+app.command("gc", rich_help_panel=UPKEEP)(checking.gc)
+app.command("fsck", rich_help_panel=UPKEEP)(checking.fsck)
+app.add_typer(models.app, name="model", rich_help_panel=UPKEEP)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"quire {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _quire(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Compile static knowledge into transformer KV once; answer every question from it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code: 0, or the `exit_code` of the error (docs/cli.md)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of other libraries; ours are errors, said in full
+    logging.getLogger("quire").addHandler(logging.NullHandler())
+    try:
+        app(args=given, prog_name="quire")
+    except QuireError as error:
+        Screen(as_json="--json" in given).error(error)
+        sys.exit(error.exit_code)

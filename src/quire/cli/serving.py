@@ -1,0 +1,41 @@
+"""`quire serve`: the HTTP server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quire.cli.opening import open_project
+from quire.cli.options import JsonOption, ProjectOption
+from quire.cli.screen import Screen
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option("--host", help="Default: server.host of the settings.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65535, help="Default: server.port; 0: any free one.", show_default=False),
+    ] = None,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the project over HTTP, in OpenAI's protocol, until it is told to stop.
+
+    The first SIGTERM or Ctrl-C lets running answers finish; the second ends them.
+    """
+    screen = Screen(as_json=as_json)
+    with open_project(project, screen) as opened:
+        from quire.gateway import serve as serve_http
+
+        address = host if host is not None else str(opened.settings["server.host"])
+        number = port if port is not None else int(opened.settings["server.port"])
+        with screen.waiting("loading the model"):
+            _ = opened.runtime
+
+        def ready(url: str) -> None:
+            screen.show({"url": url}, f"serving {opened.settings['project.name']} on {url}/v1")
+
+        serve_http(opened, host=address, port=number, ready=ready)

@@ -1,0 +1,106 @@
+"""Planning without a project: one document as one module, or as several cut at its headings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from quire import sources
+from quire.artifact import digest_bytes, open_artifact
+from quire.compiler.family import check_scope
+from quire.compiler.layout import Layout
+from quire.compiler.planning import ROOM_FOR_ANSWER, ModulePlan, decide, plan_module
+from quire.core import ModuleSpec
+from quire.errors import DocumentTooLong, ModelMismatch
+from quire.sources import Document
+
+if TYPE_CHECKING:
+    from quire.model import ModelSource
+    from quire.registry import Registry, VersionRecord
+    from quire.settings import Settings
+    from quire.store import Store
+
+
+def plan_standalone(
+    settings: Settings,
+    spec: ModuleSpec,
+    model: ModelSource,
+    layout: Layout,
+    registry: Registry,
+    store: Store,
+    *,
+    split: bool = False,
+) -> list[ModulePlan]:
+    """Plans for `spec`, whose `parent` is the name of a registered module (``name`` or ``name@version``).
+
+    With `split`, a document that does not fit the model's context becomes several modules of one level, each named
+    ``<name>-<heading>``; one that fits stays one.
+
+    Raises:
+        SourceError, DocumentTooLong, ModuleUnknown, VersionUnknown, NoLiveVersion, ChainBroken, ModelMismatch,
+        ScopeTooWide, ArtifactError, StoreError.
+    """
+    parent = registered(registry.resolve(spec.parent), model, registry, store) if spec.parent else None
+    if parent:
+        check_scope(spec, parent.spec)
+    documents = sources.collect(settings.root, spec.sources, max_bytes=settings["build.max_source_bytes"])
+    try:
+        plans = [plan_module(settings, spec, parent, documents, model, layout)]
+    except DocumentTooLong:
+        if not split:
+            raise
+        pieces = _cut(spec, parent, documents, model, layout)
+        plans = [plan_module(settings, part, parent, [section], model, layout) for part, section in pieces]
+    for plan in plans:
+        decide(plan, registry, store)
+    return plans
+
+
+def registered(record: VersionRecord, model: ModelSource, registry: Registry, store: Store) -> ModulePlan:
+    """A registered version as the plan it once had, to compile behind it.
+
+    Raises:
+        ModelMismatch: it was compiled for another model.
+        ChainBroken, ArtifactError, StoreError.
+    """
+    if record.model_fingerprint != model.facts.fingerprint:
+        raise ModelMismatch(
+            f"{record.ref} was compiled for the model {record.model_fingerprint}, this one is "
+            f"{model.facts.fingerprint}",
+            hint="compile with the model of the parent, or compile the parent with this model",
+        )
+    plan: ModulePlan | None = None
+    for link in registry.chain(record):
+        with open_artifact(store.locate(link.digest), expect_digest=link.digest) as artifact:
+            token_ids = artifact.token_ids
+        plan = ModulePlan(
+            spec=ModuleSpec(link.module_id, (), None, link.title, link.tenant_id, link.scope),
+            parent=plan,
+            documents=[],
+            layout=Layout.parse(link.inputs["layout"], str(link.ref)),
+            inputs=link.inputs,
+            key=link.key,
+            token_ids=token_ids,
+            record=link,
+            action="current",
+        )
+    if plan is None:
+        raise ModelMismatch(f"{record.ref} has an empty chain")
+    return plan
+
+
+def _cut(
+    spec: ModuleSpec, parent: ModulePlan | None, documents: list[Document], model: ModelSource, layout: Layout
+) -> list[tuple[ModuleSpec, Document]]:
+    def count(text: str) -> int:
+        return len(layout.static_ids(model.tokenizer, is_root=parent is None, content=text, title="", module=""))
+
+    names = len(model.tokenizer.words("n" * 400))  # a section's title and name are not known before it is cut
+    limit = model.facts.max_positions - ROOM_FOR_ANSWER - (parent.position_end if parent else 0) - names
+    cut: list[tuple[ModuleSpec, Document]] = []
+    for section in sources.split_headings(sources.join(documents), count, limit):
+        digest = digest_bytes(section.text.encode())
+        path = f"{documents[0].path}#{section.slug}"
+        part = replace(spec, module_id=f"{spec.module_id}-{section.slug}", title=section.title)
+        cut.append((part, Document(path, section.text, section.title, {}, "markdown", digest, digest)))
+    return cut

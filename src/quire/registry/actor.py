@@ -1,0 +1,14 @@
+"""Who makes a change, where nobody else says so."""
+
+from __future__ import annotations
+
+import getpass
+import os
+
+
+def actor() -> str:
+    """Who is at the keyboard, for the history."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user in the password database, as in a container
+        return f"uid {os.getuid()}"
