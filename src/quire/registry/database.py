@@ -185,6 +185,11 @@ class Database:
                 f"the registry {self.place} cannot be written: {said}",
                 hint="check permissions, a read-only mount and free space; nothing was changed",
             )
+        if not self.is_sqlite and state is None:
+            return RegistryUnreadable(
+                f"the registry {self.place} cannot be reached: {said}",
+                hint="check that the server runs, and the host, port, user and database of the URL",
+            )
         if code == sqlite3.SQLITE_CANTOPEN:
             return RegistryUnreadable(
                 f"the registry {self.place} cannot be opened: {said}",
