@@ -1,0 +1,83 @@
+"""Compiling against transformers' plain forward pass on the same token ids.
+
+The forward pass is the floor of a compilation: every weight is multiplied with every token, every query with the keys
+before it (`quire.bench.floors`). On top of it a compilation writes the KV into the artifact's mapped files (tokens x
+bytes per token), computes its last tokens a second time from what was written, hashes every byte twice (writing and
+reading back), flushes to the disk and enters the module into the registry. Both run on the same weights with the same
+threads; transformers uses its fused attention (sdpa), keeps its KV and computes the logits of the last token only.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from quire.bench.figures import Figure, alternate, at_least, rate, ratio
+from quire.bench.floors import prefill_floor, prefill_operations
+from quire.bench.reference import prefill_logits
+from quire.compiler.compiling import Parents, compile_module
+from quire.model import GrowingKV, prefill
+from quire.registry import Registry
+from quire.store import open_store
+
+if TYPE_CHECKING:
+    from quire.bench.workbench import Workbench
+
+
+def measure_compile(bench: Workbench) -> list[Figure]:
+    """Tokens per second of a whole compilation, of its prefill, and of transformers' forward pass."""
+    tokens = len(bench.token_ids)
+    arms = {
+        "compile": lambda: _compile(bench),
+        "prefill": lambda: _prefill(bench),
+        "transformers": lambda: _forward(bench),
+    }
+    seconds = alternate(arms, bench.options.repeat, bench.say)
+    floor = prefill_floor(bench.model, tokens, bench.machine)
+    operations = prefill_operations(bench.model, tokens)
+    whole = rate("compile: prefill, check, write, register", tokens, seconds["compile"], "tokens/s")
+    alone = rate("its prefill alone", tokens, seconds["prefill"], "tokens/s")
+    plain = rate(
+        "transformers forward",
+        tokens,
+        seconds["transformers"],
+        "tokens/s",
+        note=f"{operations / 1e12:.2f} Tflop, at the rate of a large product {floor:.2f} s",
+    )
+    return [
+        whole,
+        alone,
+        plain,
+        ratio("compile / transformers", whole, plain, target=at_least(0.9)),
+        ratio("prefill alone / transformers", alone, plain),
+    ]
+
+
+def _compile(bench: Workbench) -> float:
+    plan, state = replace(bench.plan, reasons=["benchmark"]), bench.work / "compiled"
+    store = open_store(state)
+    registry = Registry.open(state / "registry.db")
+    try:
+        began = time.perf_counter()
+        compile_module(plan, bench.model, Parents(), registry, store, advance=lambda _tokens: None, actor="bench")
+        return time.perf_counter() - began
+    finally:
+        registry.close()
+        shutil.rmtree(state)
+
+
+def _prefill(bench: Workbench) -> float:
+    began = time.perf_counter()
+    kv = GrowingKV(bench.model.geometry)
+    kv.reserve(len(bench.token_ids))
+    prefill(bench.model, (), kv, bench.token_ids, int(bench.plan.inputs["prefill_chunk"]))
+    return time.perf_counter() - began
+
+
+def _forward(bench: Workbench) -> float:
+    with bench.model.reference() as hf:
+        began = time.perf_counter()
+        prefill_logits(hf, bench.token_ids)
+        return time.perf_counter() - began

@@ -1,0 +1,38 @@
+"""What the user of the benchmark may choose. Light to import: the console reads it before any model code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from quire.errors import InvalidSetting
+
+Section = Literal["compile", "open", "first-token", "decode", "memory", "agreement"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`model`, `document`, `article`, `work`: None for the defaults. `repeat`: rounds. `threads`: 0 for all cores."""
+
+    model: str | None = None
+    document: Path | None = None
+    article: str | None = None
+    repeat: int = 5
+    questions: int = 20
+    threads: int = 0
+    work: Path | None = None
+
+
+def parse_sections(text: str) -> list[Section]:
+    """Sections from a list with commas, in their own order; "" means all.
+
+    Raises:
+        InvalidSetting: a name that is no section.
+    """
+    named = [name.strip() for name in text.split(",") if name.strip()]
+    for name in named:
+        if name not in SECTIONS:
+            raise InvalidSetting(f"expected sections of the benchmark, found {name!r}", hint=", ".join(SECTIONS))
+    return [name for name in SECTIONS if not named or name in named]
