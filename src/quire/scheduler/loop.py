@@ -102,17 +102,20 @@ class Scheduler:
 
     def _run(self) -> None:
         while self._admit():
-            if not self._running:
-                continue
-            try:
-                visible = self._engine.step([t.running for t in self._running if t.running])
-            except Exception as error:
-                log.exception("a generation step failed")
-                self._fail(error)
-                continue
-            by_running = {id(t.running): t for t in self._running}
-            for running, delta in visible:
-                self._deliver(by_running[id(running)], delta)
+            if self._running:
+                self._step()
+
+    def _step(self) -> None:
+        # A call of its own, so that while it waits the thread holds no request, and with it no module's files.
+        try:
+            visible = self._engine.step([t.running for t in self._running if t.running])
+        except Exception as error:
+            log.exception("a generation step failed")
+            self._fail(error)
+            return
+        by_running = {id(t.running): t for t in self._running}
+        for running, delta in visible:
+            self._deliver(by_running[id(running)], delta)
 
     def _admit(self) -> bool:
         """Drop what was cancelled, begin what has room. False when all is done and the scheduler stops."""
