@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from quire.model import DEFAULT_MODEL, find_model
+from quire.model import DEFAULT_MODEL, LoadedModel, find_model
 from quire.settings import load_settings
 
 CHATML = (
@@ -35,10 +35,16 @@ def smol_home() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of two layers with random weights, float32, 2,048 positions, and a byte-level tokenizer with ChatML."""
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of 600 entries with ChatML."""
+    return train_tokenizer(600)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A Llama of two layers with random weights, float32, 2,048 positions, and `tiny_tokenizer`."""
     directory = tmp_path_factory.mktemp("tiny-llama")
-    tokenizer = train_tokenizer(600)
+    tokenizer = tiny_tokenizer
     tokenizer.save_pretrained(directory)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -113,3 +119,15 @@ def project(tmp_path: Path, tiny_model_dir: Path) -> MakeProject:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def smol_model(smol_home: Path) -> LoadedModel:
+    """The default model, loaded."""
+    return find_model(DEFAULT_MODEL, smol_home).load(threads=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_dir: Path) -> LoadedModel:
+    """The model of `tiny_model_dir`, loaded."""
+    return find_model(str(tiny_model_dir), tiny_model_dir.parent).load(threads=1)

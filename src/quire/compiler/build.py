@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from quire.compiler.compiling import compile_module, open_parents
 from quire.errors import BuildBusy, BuildInterrupted, StoreError
+from quire.model import check_exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,14 +60,17 @@ def run_build(
     the versions that were live stay live. The model is loaded only when something has to be compiled.
 
     Raises:
-        BuildInterrupted: SIGINT or SIGTERM; and what `compile_module` raises.
+        BuildInterrupted: SIGINT or SIGTERM; ModelUnsupported; and what `compile_module` raises.
     """
     report = BuildReport()
+    model: LoadedModel | None = None
     with _stoppable() as stop_asked:
         for plan in plans:
             if plan.action == "compile":
                 progress.starting(plan)
-                plan.record = _compile(plan, load_model(), registry, store, progress, stop_asked, actor)
+                if model is None:
+                    check_exact(model := load_model())
+                plan.record = _compile(plan, model, registry, store, progress, stop_asked, actor)
                 progress.finished(plan)
                 report.compiled.append(plan.record.ref)
     waiting = [(plan, plan.record) for plan in plans if plan.record and plan.record.state != "live"]
@@ -124,8 +128,11 @@ def build_lock(state: Path) -> Iterator[None]:
                 f"another build of {state.parent} is running (process {owner})",
                 hint="wait for it, then build again",
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            raise StoreError.from_os(error, state) from error
         yield
     finally:
         os.close(descriptor)

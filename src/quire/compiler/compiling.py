@@ -99,10 +99,13 @@ def open_parents(plan: ModulePlan, store: Store) -> Parents:
         lineage.insert(0, ancestor.record)
         ancestor = ancestor.parent
     artifacts: list[Artifact] = []
-    for record in lineage:
-        artifact = open_artifact(store.locate(record.digest), expect_digest=record.digest)
-        artifact.verify()
-        artifacts.append(artifact)
+    try:
+        for record in lineage:
+            artifacts.append(open_artifact(store.locate(record.digest), expect_digest=record.digest))
+            artifacts[-1].verify()
+    except BaseException:
+        Parents(tuple(artifacts)).close()
+        raise
     return Parents(tuple(artifacts))
 
 

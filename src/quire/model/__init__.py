@@ -5,6 +5,7 @@ from quire.model.default import DEFAULT_MODEL
 from quire.model.forward import Row, forward, prefill
 from quire.model.kv import GrowingKV
 from quire.model.loading import LoadedModel, ModelFacts, ModelSource, find_model
+from quire.model.proving import check_exact
 from quire.model.tokenizer import TextTokenizer
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ModelSource",
     "Row",
     "TextTokenizer",
+    "check_exact",
     "find_model",
     "forward",
     "merge",

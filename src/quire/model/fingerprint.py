@@ -45,22 +45,35 @@ def model_fingerprint(directory: Path, dtype: str) -> str:
 
 
 def tokenizer_fingerprint(directory: Path) -> str:
-    """Digest of the tokenizer's files: ``b3:<64 hex>``. The chat template belongs to the layout, not here."""
-    files = {name: file_digest(directory / name) for name in TOKENIZER_FILES if (directory / name).is_file()}
+    """Digest of the tokenizer's files: ``b3:<64 hex>``. The chat template belongs to the layout, not here.
+
+    Raises:
+        ModelUnreadable: there is none, or one cannot be read.
+    """
+    try:
+        files = {name: file_digest(directory / name) for name in TOKENIZER_FILES if (directory / name).is_file()}
+    except OSError as error:
+        raise ModelUnreadable(
+            f"cannot read the tokenizer in {directory}: {error.strerror}", hint="check the rights of its files"
+        ) from error
     if not files:
         raise ModelUnreadable(f"no tokenizer files in {directory}", hint="the model directory needs its tokenizer")
     return _digest(files)
 
 
 def file_digest(path: Path) -> str:
-    """BLAKE3 of a file, remembered per (path, size, modification time, inode) in the user's cache directory."""
+    """BLAKE3 of a file; for large ones remembered in the user's cache directory until the file is touched.
+
+    The stamp has the time of the last change of the inode, which the system alone sets: a program that writes a file
+    and puts its modification time back is noticed. `OSError` for a file that cannot be read.
+    """
     path = path.resolve()
     info = path.stat()
-    stamp = [info.st_size, info.st_mtime_ns, info.st_ino]
+    stamp = [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_dev, info.st_ino]
     memory = _memory_path()
-    known = _recall(memory)
-    if (entry := known.get(str(path))) and entry[:3] == stamp:
-        return str(entry[3])
+    entry = _recall(memory).get(str(path))
+    if isinstance(entry, list) and entry[:-1] == stamp:
+        return str(entry[-1])
     digest = "b3:" + blake3.blake3(max_threads=blake3.blake3.AUTO).update_mmap(path).hexdigest()
     if info.st_size >= 1 << 20:
         _remember(memory, str(path), [*stamp, digest])
@@ -77,7 +90,7 @@ def _memory_path() -> Path:
     return Path(base).expanduser() / "quire" / "digests.json"
 
 
-def _recall(memory: Path) -> dict[str, list[Any]]:
+def _recall(memory: Path) -> dict[str, Any]:
     try:
         known = json.loads(memory.read_bytes())
     except (OSError, ValueError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quire.core import KVGeometry
-from quire.errors import ModelNotFound, ModelUnreadable, ModelUnsupported
+from quire.errors import ModelNotFound, ModelUnreadable, ModelUnsupported, QuireError
 from quire.model.attention import ATTENTION_NAME, AttentionPlan, attend
 from quire.model.default import DEFAULT_MODEL, default_model, gguf_model
 from quire.model.fingerprint import model_fingerprint, tokenizer_fingerprint
@@ -34,6 +34,7 @@ class ModelFacts:
     tokenizer_fingerprint: str
     geometry: KVGeometry
     max_positions: int
+    vocabulary: int
     rope: dict[str, Any]
 
 
@@ -41,17 +42,16 @@ class ModelSource:
     """A model on disk, identified but not loaded: enough for keys, token counts and dry runs."""
 
     def __init__(self, name: str, directory: Path, revision: str, dtype: str) -> None:
+        """Raises: ModelUnreadable, ModelUnsupported."""
         from transformers import AutoConfig
 
         self.directory = directory
-        try:
+        with _reading(
+            f"{directory} has no model configuration that transformers can read",
+            hint="the directory needs a config.json of a causal language model",
+        ):
             self.config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelUnreadable(
-                f"{directory} has no model configuration that transformers can read: {error}",
-                hint="the directory needs a config.json of a causal language model",
-            ) from error
-        check_supported(self.config)
+            check_supported(self.config)
         self.dtype = _resolve_dtype(self.config, dtype)
         self.facts = ModelFacts(
             name=name,
@@ -60,7 +60,8 @@ class ModelSource:
             tokenizer_fingerprint=tokenizer_fingerprint(directory),
             geometry=_geometry(self.config, self.dtype),
             max_positions=int(self.config.max_position_embeddings),
-            rope=dict(self.config.rope_parameters or {}),
+            vocabulary=int(self.config.vocab_size),
+            rope=dict(self.config.rope_parameters),
         )
         self._tokenizer: TextTokenizer | None = None
 
@@ -70,14 +71,13 @@ class ModelSource:
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
-            try:
+            with _reading(
+                f"the tokenizer in {self.directory} does not load",
+                hint="the model directory needs the tokenizer's files",
+            ):
                 tokenizer = AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
-            except (OSError, ValueError) as error:
-                raise ModelUnreadable(
-                    f"the tokenizer in {self.directory} does not load: {error}",
-                    hint="the model directory needs the tokenizer's files",
-                ) from error
-            self._tokenizer = TextTokenizer(tokenizer, _eos_ids(self.directory, self.config, tokenizer))
+                eos_ids = _eos_ids(self.directory, self.config, tokenizer)
+            self._tokenizer = TextTokenizer(tokenizer, eos_ids)
         return self._tokenizer
 
     def load(self, *, device: str = "cpu", threads: int | None = None) -> LoadedModel:
@@ -91,18 +91,23 @@ class ModelSource:
         if threads:
             torch.set_num_threads(threads)
         AttentionInterface.register(ATTENTION_NAME, attend)
-        try:
-            hf = AutoModelForCausalLM.from_pretrained(
+        with _reading(f"the model in {self.directory} does not load", hint="is the download complete?"):
+            hf, report = AutoModelForCausalLM.from_pretrained(
                 self.directory,
                 local_files_only=True,
                 dtype=TORCH_DTYPES[self.dtype],
                 attn_implementation=ATTENTION_NAME,
+                output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        # Transformers fills what is missing with random numbers and goes on.
+        if absent := sorted(report["missing_keys"]):
             raise ModelUnreadable(
-                f"the model in {self.directory} does not load: {error}", hint="is the download complete?"
-            ) from error
-        return LoadedModel(self, hf.to(device).eval().requires_grad_(False))
+                f"the weights in {self.directory} lack {len(absent)} tensors, the first is {absent[0]}",
+                hint="is the download complete?",
+            )
+        with _reading(f"the model does not fit on the device {device!r}", hint="choose another model.device"):
+            hf = hf.to(device)
+        return LoadedModel(self, hf.eval().requires_grad_(False))
 
 
 class LoadedModel:
@@ -119,7 +124,7 @@ class LoadedModel:
         self.tokenizer = source.tokenizer
         self.geometry = source.facts.geometry
         self.max_positions = source.facts.max_positions
-        self.vocabulary = int(hf.config.vocab_size)
+        self.vocabulary = source.facts.vocabulary
         self.hf = hf
         self._lock = threading.RLock()
 
@@ -192,6 +197,18 @@ def find_model(
     return ModelSource(name, directory, directory.name, dtype)
 
 
+@contextlib.contextmanager
+def _reading(problem: str, *, hint: str) -> Iterator[None]:
+    """Name whatever a damaged model makes transformers raise: its parsers raise errors of a dozen kinds."""
+    try:
+        yield
+    except QuireError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelUnreadable(f"{problem}: {reason:.300}", hint=hint) from error
+
+
 def _hub_snapshot(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -214,6 +231,13 @@ def _resolve_dtype(config: Any, dtype: str) -> str:
 
 
 def _geometry(config: Any, dtype: str) -> KVGeometry:
+    """Raises: ModelUnsupported for a configuration that does not tell the shape of its KV."""
+    needed = ("num_hidden_layers", "num_attention_heads", "hidden_size", "max_position_embeddings", "vocab_size")
+    if unknown := [name for name in needed if not isinstance(getattr(config, name, None), int)]:
+        raise ModelUnsupported(
+            f"the configuration of this {config.model_type} does not say {', '.join(unknown)}",
+            hint="choose a model whose layers are all alike",
+        )
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     return KVGeometry(int(config.num_hidden_layers), int(kv_heads), int(head_dim), dtype)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from quire.errors import ModelUnsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from transformers import PretrainedConfig
 
 ROPE_EXACT = {
@@ -22,6 +24,18 @@ LAYER_FEATURES = {
     "linear_attention": "recurrent layers (linear attention)",
     "mamba": "recurrent layers (state space)",
     "conv": "recurrent layers (convolution)",
+    "recurrent": "recurrent layers",
+}
+
+MODEL_FEATURES = {  # what no field of the configuration tells
+    "bloom": "ALiBi positions",
+    "diffllama": "differential attention",
+    "gpt_oss": "attention sinks",
+    "hrm_text": "several passes over its layers",
+    "jetmoe": "a mixture of attention heads",
+    "mpt": "ALiBi positions",
+    "rwkv": "recurrent layers (time mixing)",
+    "xlstm": "recurrent layers (xLSTM)",
 }
 
 
@@ -40,33 +54,60 @@ def check_supported(config: PretrainedConfig) -> None:
 
 def missing_features(config: PretrainedConfig) -> list[str]:
     """Names of what `config` asks for and the engine lacks; empty for a supported model."""
+    missing: list[str] = []
+    if getattr(config, "is_encoder_decoder", False):
+        missing.append("an encoder")
+    text = config.get_text_config(decoder=True)
+    missing += [*_of_layers(text), *_of_attention(text), *_of_positions(text)]
+    if text is not config:
+        missing.append("more inputs than text")
+    if not missing and not _is_causal(config):
+        missing.append("an architecture that is no causal language model")
+    return missing
 
+
+def _of_layers(config: PretrainedConfig) -> Iterator[str]:
+    types = set(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ())
+    for kind in sorted(types - {"full_attention", "attention"}):
+        yield LAYER_FEATURES.get(kind, f"{kind} layers")
+    recurrent = ("ssm_state_size", "state_size", "mamba_d_state", "time_mix_extra_dim")
+    if any(getattr(config, name, None) for name in recurrent):
+        yield "recurrent layers (state space)"
+    if config.model_type in MODEL_FEATURES:
+        yield MODEL_FEATURES[config.model_type]
+
+
+def _of_attention(config: PretrainedConfig) -> Iterator[str]:
     def get(name: str) -> Any:
         return getattr(config, name, None)
 
-    missing: list[str] = []
-    if get("is_encoder_decoder"):
-        missing.append("an encoder")
-    layer_types = set(get("layer_types") or get("layers_block_type") or ())
-    missing += [LAYER_FEATURES.get(t, f"{t} layers") for t in sorted(layer_types - {"full_attention", "attention"})]
     window = get("sliding_window")
     windowed = window is not None and window < (get("max_position_embeddings") or 0)
-    if windowed and not layer_types and get("use_sliding_window") is not False:
-        missing.append(f"sliding-window attention ({window} tokens)")
+    if windowed and not get("layer_types") and get("use_sliding_window") is not False:
+        yield f"sliding-window attention ({window} tokens)"
     if get("kv_lora_rank"):
-        missing.append("multi-head latent attention")
-    if any(get(name) for name in ("ssm_state_size", "state_size", "mamba_d_state", "time_mix_extra_dim")):
-        missing.append("recurrent layers (state space)")
+        yield "multi-head latent attention"
     if get("attention_chunk_size"):
-        missing.append("chunked attention")
+        yield "chunked attention"
     if get("attn_logit_softcapping"):
-        missing.append("attention logit soft-capping")
-    if get("alibi") or get("position_embedding_type") == "alibi":
-        missing.append("ALiBi positions")
-    if get("model_type") == "gpt_oss" or get("attention_sinks"):
-        missing.append("attention sinks")
-    rope = get("rope_parameters") or {}
-    rope_type = rope.get("rope_type", "default") if isinstance(rope, dict) else "default"
-    if rope_type not in ROPE_EXACT:
-        missing.append(f"{rope_type} rotary scaling, whose angles change with the sequence's length")
-    return missing
+        yield "attention logit soft-capping"
+    if get("attention_sinks"):
+        yield "attention sinks"
+
+
+def _of_positions(config: PretrainedConfig) -> Iterator[str]:
+    if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", None) == "alibi":
+        yield "ALiBi positions"
+    rope = getattr(config, "rope_parameters", None)
+    if not isinstance(rope, dict) or not rope:
+        yield "positions that are not rotary"
+        return
+    tables = [t for t in rope.values() if isinstance(t, dict)] or [rope]  # one per kind of layer, or one for all
+    for kind in sorted({str(t.get("rope_type", "default")) for t in tables} - ROPE_EXACT):
+        yield f"{kind} rotary scaling, whose angles change with the sequence's length"
+
+
+def _is_causal(config: PretrainedConfig) -> bool:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING

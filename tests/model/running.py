@@ -1,0 +1,51 @@
+"""Chains compiled in memory, and the slow way to the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from quire.core import KVSegment
+from quire.model import GrowingKV, LoadedModel, Row, forward, prefill
+
+Chain = tuple[KVSegment, ...]
+
+
+def compile_chain(model: LoadedModel, segments: Sequence[list[int]], chunk: int = 512, *, after: Chain = ()) -> Chain:
+    """`after`, and the KV of each segment after those before it."""
+    chain = after
+    for ids in segments:
+        kv = GrowingKV(model.geometry)
+        prefill(model, chain, kv, ids, chunk)
+        keys, values = (tuple(t[:, : len(ids)] for t in side) for side in (kv.keys, kv.values))
+        start = chain[-1].position_end if chain else 0
+        chain = (*chain, KVSegment(keys, values, start, len(ids)))
+    return chain
+
+
+def full_logits(model: LoadedModel, ids: Sequence[int]) -> torch.Tensor:
+    """Float32 logits after the last of `ids`, [vocabulary], by transformers alone."""
+    with model.reference() as hf:
+        logits: torch.Tensor = hf(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0, -1]
+    return logits.float()
+
+
+def greedy(model: LoadedModel, chain: Chain, ids: Sequence[int], count: int, chunk: int = 512) -> list[int]:
+    """`count` tokens after chain and `ids`, end of answer or not."""
+    kv = GrowingKV(model.geometry)
+    tokens = [int(prefill(model, chain, kv, ids, chunk).argmax())]
+    while len(tokens) < count:
+        tokens.append(int(forward(model, [Row(chain, kv, [tokens[-1]])])[0].argmax()))
+    return tokens
+
+
+def greedy_by_transformers(model: LoadedModel, ids: Sequence[int], count: int) -> list[int]:
+    """The same by transformers' own cache and attention."""
+    with model.reference() as hf:
+        output = hf(input_ids=torch.tensor([list(ids)]), use_cache=True)
+        tokens = [int(output.logits[0, -1].argmax())]
+        while len(tokens) < count:
+            output = hf(input_ids=torch.tensor([tokens[-1:]]), past_key_values=output.past_key_values, use_cache=True)
+            tokens.append(int(output.logits[0, -1].argmax()))
+    return tokens
