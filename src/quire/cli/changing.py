@@ -8,13 +8,13 @@ import typer
 
 from quire.cli.catalogue import resolve, values
 from quire.cli.opening import open_catalogue
-from quire.cli.options import JsonOption, Module, ProjectOption, Reason
+from quire.cli.options import JsonOption, Module, ProjectOption, Reason, complete_module
 from quire.cli.screen import Screen
 from quire.registry import actor
 
 
 def rollback(
-    module: Module,
+    module: Annotated[str, typer.Argument(metavar="MODULE", help="A module.", autocompletion=complete_module)],
     to: Annotated[
         str | None,
         typer.Option("--to", metavar="VERSION", help="Default: what was live before.", show_default=False),

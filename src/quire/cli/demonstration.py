@@ -103,7 +103,12 @@ def ask_both_ways(project: Project, asked: Asked, tokens: int) -> Shown:
     prepared = project.runtime.answerer.prepare(Question((Turn("user", asked.text),)))
     try:
         found = compare(
-            project.model, prepared.lease.segments, prepared.lease.token_ids, prepared.suffix_ids, tokens=tokens
+            project.model,
+            prepared.lease.segments,
+            prepared.lease.token_ids,
+            prepared.suffix_ids,
+            tokens=tokens,
+            stepwise=False,
         )
     finally:
         prepared.release()

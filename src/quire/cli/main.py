@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quire import __version__
+from quire.bench.command import bench
 from quire.cli import asking, building, catalogue, changing, checking, demonstration, models, serving, single, starting
 from quire.cli.screen import Screen
 from quire.errors import QuireError
@@ -42,6 +43,7 @@ app.command("verify", rich_help_panel=UPKEEP)(checking.verify)
 app.command("gc", rich_help_panel=UPKEEP)(checking.gc)
 app.command("fsck", rich_help_panel=UPKEEP)(checking.fsck)
 app.add_typer(models.app, name="model", rich_help_panel=UPKEEP)
+app.add_typer(bench, name="bench", rich_help_panel=UPKEEP)
 
 
 def _version(wanted: bool) -> None:

@@ -39,7 +39,7 @@ class Screen:
     def note(self, text: str) -> None:
         """Something worth knowing beside the result. Scripts do not get it."""
         if not self.as_json:
-            self.notes.print(f"[dim]{escape(text)}[/dim]", highlight=False)
+            self.notes.print(f"[dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)
 
     def waiting(self, text: str) -> AbstractContextManager[object]:
         """A spinner beside `text` while the block runs, where somebody watches."""

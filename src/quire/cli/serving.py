@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -30,12 +31,9 @@ def serve(
     with open_project(project, screen) as opened:
         from quire.gateway import serve as serve_http
 
-        address = host if host is not None else str(opened.settings["server.host"])
-        number = port if port is not None else int(opened.settings["server.port"])
-        with screen.waiting("loading the model"):
-            _ = opened.runtime
-
         def ready(url: str) -> None:
             screen.show({"url": url}, f"serving {opened.settings['project.name']} on {url}/v1")
+            sys.stdout.flush()
 
-        serve_http(opened, host=address, port=number, ready=ready)
+        screen.note("loading the model")
+        serve_http(opened, host=host, port=port, ready=ready)

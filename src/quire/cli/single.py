@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quire.cli.building import BuildBar, plan_table, plan_values, report_values, told
+from quire.cli.building import BuildBar, plan_table, plan_values, report_values, speed_for, told
 from quire.cli.opening import silence_libraries
 from quire.cli.options import JsonOption
 from quire.cli.screen import Screen, facts, short, size
+from quire.cli.speed import remember_speed
 from quire.core import ModuleSpec, Scope
 from quire.errors import InvalidSetting
 from quire.registry import actor
@@ -61,7 +62,12 @@ def compile_one(
     ] = None,
     split: Annotated[
         Split | None,
-        typer.Option("--split", help="Make several modules of a document that is too long.", show_default=False),
+        typer.Option(
+            "--split",
+            metavar="headings",
+            help="Make several modules of a document that is too long.",
+            show_default=False,
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Cores to use.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
@@ -92,10 +98,13 @@ def _compile(project: Project, spec: ModuleSpec, split: bool, dry_run: bool, scr
                 project.settings, spec, project.source, project.layout, project.registry, project.store, split=split
             )
         if dry_run:
-            screen.show({"plan": plan_values(project, plans, None)}, plan_table(project, plans, None))
+            speed = speed_for(project, plans, screen)
+            screen.show({"plan": plan_values(project, plans, speed)}, plan_table(project, plans, speed))
             return
         with BuildBar(plans, screen) as bar:
             report = run_build(plans, lambda: project.model, project.registry, project.store, bar, actor=actor())
+        if report.compiled:
+            remember_speed(project, bar.tokens / bar.seconds)
     made = [plan.record for plan in plans if plan.record]
     screen.show(
         {
