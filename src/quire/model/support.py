@@ -45,9 +45,9 @@ def check_supported(config: PretrainedConfig) -> None:
     Raises:
         ModelUnsupported: naming the feature.
     """
-    for feature in missing_features(config):
+    if missing := missing_features(config):
         raise ModelUnsupported(
-            f"{config.model_type} uses {feature}, which the engine does not compute exactly",
+            f"{config.model_type} uses {', '.join(missing)}, which the engine does not compute exactly",
             hint="choose a model with full causal attention in every layer, e.g. Llama, Qwen3, OLMo-2 or Granite",
         )
 
@@ -63,7 +63,7 @@ def missing_features(config: PretrainedConfig) -> list[str]:
         missing.append("more inputs than text")
     if not missing and not _is_causal(config):
         missing.append("an architecture that is no causal language model")
-    return missing
+    return list(dict.fromkeys(missing))
 
 
 def _of_layers(config: PretrainedConfig) -> Iterator[str]:
