@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from quire.bench.options import SECTIONS, Options, parse_sections
 from quire.bench.report import print_report
 from quire.errors import StoreError
 
-WIDTH = 140  # columns where no terminal says its own
+WIDTH = 160  # columns of a pipe: wide enough that a row stays on one line
 
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine: what restoring saves, against transformers.")
 
@@ -57,11 +58,16 @@ def restore(
     options = Options(model, document, article, repeat, questions, threads, work)
     with notes.status("starting") as status:
         report = measure_restore(options, sections, lambda text: status.update(text))
-    print_report(report, notes if to_stdout else Console(width=None if sys.stdout.isatty() else WIDTH))
+    print_report(report, notes if to_stdout else _console())
     if to_stdout:
         typer.echo(report.to_json())
     elif json_file is not None:
         _write(json_file, report.to_json() + "\n")
+
+
+def _console() -> Console:
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=WIDTH if piped else None)
 
 
 def _check_writable(path: Path) -> None:

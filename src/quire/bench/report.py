@@ -79,9 +79,9 @@ def print_report(report: Report, console: Console) -> None:
         highlight=False,
         markup=False,
     )
-    table = Table("", "median", "target", "", "", title="quire bench restore")
+    table = Table("", "median", "target", "", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, figures in report.sections.items():
-        table.add_section()
+        table.add_row()
         table.add_row(Text(name, style="bold"))
         for figure in figures:
             table.add_row(*_cells(figure))

@@ -1,0 +1,67 @@
+"""One short run of the whole benchmark on the tiny model, which several tests look at."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from quire.bench.command import bench
+
+REPEAT = 1  # each round starts two processes with the model
+QUESTIONS = 3
+PARAGRAPHS = [
+    "The lighthouse of Ostrel Head stands on a rock. Its tower is 38 metres high and was built of granite.",
+    "The first light was shown in 1864. Twelve keepers served there until the lamp was made automatic.",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run printed, what it wrote, and where it worked."""
+
+    table: str
+    figures: dict[str, Any]
+    work: Path
+
+    def figure(self, section: str, start: str) -> dict[str, Any]:
+        """The one figure of `section` whose name starts with `start`."""
+        found: list[dict[str, Any]] = [f for f in self.figures["sections"][section] if f["name"].startswith(start)]
+        (figure,) = found
+        return figure
+
+
+@pytest.fixture(scope="session")
+def squad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two articles in SQuAD's format."""
+    file = tmp_path_factory.mktemp("squad") / "articles.json"
+    asked = ["How high is the tower?", "When was the first light shown?", "What was it built of?", "Who served there?"]
+    articles = [
+        {
+            "title": title,
+            "paragraphs": [
+                {"context": context, "qas": [{"question": question} for question in asked[2 * i : 2 * i + 2]]}
+                for i, context in enumerate(PARAGRAPHS)
+            ],
+        }
+        for title in ("Ostrel_Head", "Another_Rock")
+    ]
+    file.write_text(json.dumps({"version": "1.1", "data": articles}), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, squad: Path) -> Run:
+    """All sections, once."""
+    work, output = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("report") / "restore.json"
+    arguments = ["restore", "--model", str(tiny_model_dir), "--document", str(squad), "--article", "ostrel_head"]
+    arguments += ["--repeat", str(REPEAT), "--questions", str(QUESTIONS), "--threads", "1"]
+    arguments += ["--work", str(work), "--json", str(output)]
+    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    (line,) = output.read_text(encoding="utf-8").splitlines()
+    return Run(result.stdout, json.loads(line), work)

@@ -1,0 +1,124 @@
+"""The report is complete, its figures follow from each other, and the run leaves nothing behind. Never: how fast."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from pathlib import Path
+
+import pytest
+
+from quire.bench.options import SECTIONS
+
+from .conftest import QUESTIONS, REPEAT, Run
+
+pytestmark = pytest.mark.timeout(900)  # the run is the first test's, and starts processes on a machine that may be busy
+
+
+def test_every_section_is_in_the_report_in_order(run: Run) -> None:
+    assert list(run.figures["sections"]) == list(SECTIONS)
+    assert all(run.figures["sections"].values())
+
+
+def test_the_table_shows_every_figure_with_its_target(run: Run) -> None:
+    figures = [f for section in run.figures["sections"].values() for f in section]
+    assert [f["name"] for f in figures if f["name"] not in run.table] == []
+    assert run.table.count("at least") + run.table.count("at most") == sum("target" in f for f in figures)
+
+
+def test_the_machine_and_the_subject_are_named(run: Run) -> None:
+    machine, document = run.figures["machine"], run.figures["document"]
+    assert machine["threads"] == 1
+    assert machine["cores"] >= 1
+    assert machine["memory_bytes"] > 1 << 28
+    assert machine["copy_rate"] > 0
+    assert machine["product_rate"] > 0
+    assert {"torch", "transformers"} <= set(machine["libraries"])
+    assert machine["cpu"] in run.table
+    assert document["name"] == "Ostrel_Head"
+    assert document["kv_bytes"] == document["tokens"] * run.figures["model"]["bytes_per_token"]
+    assert run.figures["repeat"] == REPEAT
+
+
+def test_values_are_the_medians_of_their_samples(run: Run) -> None:
+    timed = [f for s in run.figures["sections"].values() for f in s if "samples" in f and f["unit"] != "logits"]
+    assert len(timed) > 10
+    for figure in timed:
+        assert len(figure["samples"]) == REPEAT
+        assert min(figure["samples"]) > 0
+        assert figure["value"] == pytest.approx(statistics.median(figure["samples"]))
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "above", "below"),
+    [
+        ("compile", "compile / transformers", "compile: ", "transformers forward"),
+        ("compile", "prefill alone / transformers", "its prefill alone", "transformers forward"),
+        ("first-token", "full prefill / warm", "full prefill, transformers", "restored warm"),
+        ("first-token", "full prefill / cold, pages dropped", "full prefill, transformers", "restored cold, pages"),
+        ("decode", "quire / transformers", "quire, per token", "transformers generate"),
+    ],
+)
+def test_ratios_are_those_of_the_figures_they_name(run: Run, section: str, name: str, above: str, below: str) -> None:
+    expected = run.figure(section, above)["value"] / run.figure(section, below)["value"]
+    assert run.figure(section, name)["value"] == pytest.approx(expected)
+
+
+def test_met_says_what_value_and_target_say(run: Run) -> None:
+    missed = []
+    for section, figures in run.figures["sections"].items():
+        for figure in (f for f in figures if "target" in f):
+            bound, above = figure["target"]["bound"], figure["target"]["comparison"] == "at least"
+            assert figure["met"] is (figure["value"] >= bound if above else figure["value"] <= bound)
+            if not figure["met"]:
+                missed.append(f"{section}: {figure['name']}")
+    assert run.figures["missed"] == missed
+
+
+def test_artifacts_of_growing_length_are_opened(run: Run) -> None:
+    names = [f["name"] for f in run.figures["sections"]["open"] if f["name"].startswith("open ")]
+    lengths = [int(name.split()[1].replace(",", "")) for name in names]
+    assert lengths == sorted({256, 1024, 4096, 16_384, 65_536, run.figures["document"]["tokens"]})
+
+
+def test_opening_and_checking_are_part_of_a_cold_start(run: Run) -> None:
+    for ending in ("", ", pages dropped"):
+        whole = run.figure("first-token", "restored cold, " + (ending[2:] or "new process"))["samples"]
+        part = next(
+            f for f in run.figures["sections"]["first-token"] if f["name"] == f"of it opening and checking{ending}"
+        )
+        assert all(a < b for a, b in zip(part["samples"], whole, strict=True))
+
+
+def test_in_float32_restored_answers_are_those_of_the_full_prefill(run: Run) -> None:
+    assert run.figure("agreement", "same 24 tokens restored")["value"] == QUESTIONS
+    assert run.figure("agreement", "widest gap where they")["value"] == 0
+    assert run.figure("agreement", "largest logit difference")["value"] < 1e-3
+    assert "tokens agree" in run.figure("decode", "quire / transformers")["note"]
+
+
+def test_two_processes_share_the_pages_of_one_module(run: Run) -> None:
+    alone, second = run.figure("memory", "one process")["value"], run.figure("memory", "second of two")["value"]
+    assert alone >= run.figures["document"]["kv_bytes"] / 1e6
+    assert second == pytest.approx(alone, rel=0.2)
+    assert run.figure("memory", "second, shared pages")["value"] > 90
+    assert run.figure("memory", "second, charged for")["value"] < 60
+
+
+def test_nothing_is_left_behind(run: Run) -> None:
+    assert list(run.work.iterdir()) == []
+    assert children_of(os.getpid()) == []
+
+
+def children_of(parent: int) -> list[str]:
+    """Command lines of the processes that `parent` started and that run the benchmark."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            is_child = int(status.read_text(encoding="utf-8").rpartition(")")[2].split()[1]) == parent
+            command = status.with_name("cmdline").read_text(encoding="utf-8")
+        except OSError:  # gone meanwhile
+            continue
+        if is_child and "quire.bench" in command:
+            found.append(command)
+    return found
