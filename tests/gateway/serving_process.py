@@ -1,0 +1,22 @@
+"""What runs in the process of a test's server: the same as under `quire serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from quire.gateway import serve
+from quire.project import open_project
+
+
+def run(project: Path, environment: Mapping[str, str], log: Path, report: Connection) -> None:
+    """Serve until told to stop. Reports the URL, and at the end (leases, waiting, running); stderr goes to `log`."""
+    os.environ.update(environment)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    with open_project(project) as opened:
+        serve(opened, port=0, ready=report.send)
+        pool, load = opened.runtime.pool.state(), opened.runtime.scheduler.load()
+        report.send((pool.leases, load.waiting, load.running))

@@ -1,0 +1,144 @@
+"""Many at once, callers who leave, and the end of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from quire import open_project
+from quire.model import DEFAULT_MODEL
+
+from .conftest import StartServer, write_shop
+from .process import Server, eventually
+
+QUESTIONS = {"prices": "What does a bolt cost?", "shipping": "When does my parcel leave?"}
+LONG: dict[str, Any] = {"max_tokens": 1500, "extra_body": {"ignore_eos": True}}
+
+
+def body(module: str = "prices", **options: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": QUESTIONS[module]}]
+    return {"model": "quire", "messages": messages, "max_tokens": 1500, "ignore_eos": True, **options}
+
+
+async def test_sixteen_at_once_on_two_modules_say_what_each_says_alone(server: Server) -> None:
+    async with server.async_openai() as client:
+
+        async def ask(module: str, *, streamed: bool) -> str:
+            messages: Any = [{"role": "user", "content": QUESTIONS[module]}]
+            if not streamed:
+                answer = await client.chat.completions.create(model="quire", messages=messages, max_tokens=24)
+                assert (answer.model_extra or {})["quire"]["module"] == module
+                return answer.choices[0].message.content or ""
+            pieces = []
+            stream = await client.chat.completions.create(model="quire", messages=messages, max_tokens=24, stream=True)
+            async for chunk in stream:
+                pieces.append(chunk.choices[0].delta.content or "")
+            return "".join(pieces)
+
+        alone = {module: await ask(module, streamed=False) for module in QUESTIONS}
+        assert alone["prices"] != alone["shipping"]
+        modules = list(QUESTIONS) * 8
+        together = await asyncio.gather(*(ask(m, streamed=i % 4 < 2) for i, m in enumerate(modules)))
+        assert together == [alone[module] for module in modules]
+    assert await asyncio.to_thread(eventually, server.is_idle)
+
+
+def test_a_caller_who_leaves_a_stream_stops_the_answer(server: Server) -> None:
+    gone = server.metric("quire_errors_total", code="request_cancelled")
+    with server.openai() as client:
+        stream = client.chat.completions.create(
+            model="quire", messages=[{"role": "user", "content": QUESTIONS["prices"]}], stream=True, n=3, **LONG
+        )
+        for _, _chunk in zip(range(5), stream, strict=False):
+            assert server.metric("quire_answers_running") == 3
+        stream.close()
+        assert eventually(server.is_idle)
+    assert server.metric("quire_errors_total", code="request_cancelled") == gone + 1
+
+
+def test_a_caller_who_does_not_wait_stops_the_answer(server: Server) -> None:
+    before = server.metric("quire_tokens_total", kind="completion")
+    with httpx.Client(base_url=server.url) as client, pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/chat/completions", json=body(), timeout=0.3)
+    assert eventually(server.is_idle)
+    assert server.metric("quire_tokens_total", kind="completion") - before < 1500
+
+
+def test_sigterm_lets_a_stream_finish(start_server: StartServer) -> None:
+    server = start_server()
+    with (
+        httpx.Client(base_url=server.url, timeout=60) as client,
+        client.stream("POST", "/v1/chat/completions", json=body(stream=True, max_tokens=300)) as response,
+    ):
+        lines = response.iter_lines()
+        assert next(lines).startswith("data: ")
+        server.terminate()
+        assert eventually(lambda: server.get("/readyz").status_code == 503)
+        assert server.get("/readyz").json()["code"] == "engine_stopped"
+        assert server.get("/healthz").status_code == 200
+        refused = server.post("/v1/chat/completions", json=body())
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_stopped")
+        assert "retry-after" in refused.headers
+        rest = [line for line in lines if line]
+    assert rest[-1] == "data: [DONE]"
+    assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+    code, left, log = server.end()
+    assert (code, left) == (0, (0, 0, 0))
+    assert "Traceback" not in log
+
+
+def test_a_full_queue_and_a_shutdown_that_does_not_wait(start_server: StartServer) -> None:
+    settings = {"engine.max_sequences": 1, "engine.queue": 1, "server.drain_seconds": 0.2}
+    server = start_server(**settings)
+    with server.openai() as client:
+        messages: Any = [{"role": "user", "content": QUESTIONS["prices"]}]
+        stream = client.chat.completions.create(model="quire", messages=messages, stream=True, **LONG)
+        next(stream)
+        waiting = threading.Thread(target=_expect_stopped, args=(server,))
+        waiting.start()
+        assert eventually(lambda: server.metric("quire_answers_waiting") == 1)
+        with pytest.raises(openai.RateLimitError) as busy:
+            client.chat.completions.create(model="quire", messages=messages, max_tokens=4)
+        assert busy.value.response.headers["retry-after"]
+        with pytest.raises(openai.RateLimitError):  # the answers that did find room are given up with the others
+            client.chat.completions.create(model="quire", messages=messages, max_tokens=4, n=2)
+        assert server.metric("quire_answers_waiting") == 1
+        server.terminate()
+        with pytest.raises(openai.APIError, match="the server stopped before the answer was complete"):
+            list(stream)
+        waiting.join()
+    code, left, log = server.end()
+    assert (code, left) == (0, (0, 0, 0))
+    assert "Traceback" not in log
+
+
+def _expect_stopped(server: Server) -> None:
+    response = server.post("/v1/chat/completions", json=body())
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_stopped")
+
+
+def test_the_default_model(start_server: StartServer, smol_home: Path, tmp_path: Path) -> None:
+    write_shop(tmp_path, DEFAULT_MODEL)
+    with open_project(tmp_path) as project:
+        project.build()
+        expected = project.ask(QUESTIONS["prices"], max_tokens=16).text()
+    assert expected
+
+    async def ask(server: Server) -> str:
+        async with server.async_openai() as client:
+            stream = await client.chat.completions.create(
+                model=DEFAULT_MODEL,
+                messages=[{"role": "user", "content": QUESTIONS["prices"]}],
+                max_tokens=16,
+                stream=True,
+            )
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    assert asyncio.run(ask(start_server(tmp_path))) == expected
