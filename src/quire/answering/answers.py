@@ -62,6 +62,7 @@ class Prepared:
         self.layout = layout
         self.session = session
         self.suffix_ids = suffix
+        self._settled = False
 
     @property
     def module(self) -> VersionRecord:
@@ -85,8 +86,22 @@ class Prepared:
             "restore_ms": round(self.restored.seconds * 1e3, 3),
         }
 
+    def request(self) -> Request:
+        """What the engine runs. From here on the engine gives chain and session back: `release` does nothing more.
+
+        Raises:
+            InvalidRequest: it was run or released before.
+        """
+        if self._settled:
+            raise InvalidRequest("this question was run or released before", hint="prepare it again")
+        self._settled = True
+        return Request(self.lease, self.suffix_ids, self.question.sampling, self.layout.stop, self.session)
+
     def release(self) -> None:
-        """Give chain and session back unused."""
+        """Give chain and session back unused. May be called twice."""
+        if self._settled:
+            return
+        self._settled = True
         if self.session:
             self.session.release()
         self.lease.release()
@@ -118,8 +133,7 @@ class Answerer:
             NoRoute, ModuleUnknown, VersionUnknown, NoLiveVersion, ModelMismatch, ArtifactError, StoreError,
             InvalidRequest.
         """
-        if not question.text.strip():
-            raise InvalidRequest("the question is empty", hint="send some text")
+        _check_text(question)
         plan = self._router.route(question.text, module=question.module)
         record = self._registry.resolve(f"{plan.module_id}@{plan.version}" if plan.version else plan.module_id)
         if record.state == "candidate":
@@ -127,7 +141,7 @@ class Answerer:
         lease = self.pool.lease(self._registry.chain(record))
         session: Session | None = None
         try:
-            layout = Layout.parse(record.inputs["layout"], str(record.ref))
+            layout = Layout.parse(record.inputs.get("layout") or {}, str(record.ref))
             if question.session is not None:
                 session = self._sessions.take(question.session, record.digest)
             suffix = self._suffix(question, layout, session)
@@ -144,17 +158,13 @@ class Answerer:
         Raises:
             EngineBusy, EngineStopped; what the engine refuses later comes through `sink`.
         """
-        request = Request(
-            prepared.lease,
-            prepared.suffix_ids,
-            prepared.question.sampling,
-            prepared.layout.stop,
-            prepared.session,
-        )
+        request = prepared.request()
         try:
             return self.scheduler.submit(request, sink)
         except QuireError:
-            prepared.release()
+            if request.session:
+                request.session.release()
+            request.lease.release()
             raise
 
     def ask(self, question: Question) -> Answer:
@@ -165,8 +175,23 @@ class Answerer:
         tokenizer = self.model.tokenizer
         if question.prompt is not None:
             return tokenizer.words(question.prompt)
+        if session:
+            session.keep_replies(turn.content for turn in question.turns)
         segments = layout.suffix_segments(tokenizer, question.turns, session.replies if session else {})
         return [token for segment in segments for token in segment]
+
+
+def _check_text(question: Question) -> None:
+    if not question.text.strip():
+        raise InvalidRequest("the question is empty", hint="send some text")
+    for text in (question.prompt or "", *(turn.content for turn in question.turns)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"the text has half a surrogate pair (U+{ord(text[error.start]):04X}) at character {error.start}",
+                hint="send valid Unicode",
+            ) from error
 
 
 class Answer(Iterator[Delta]):

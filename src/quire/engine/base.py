@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from quire.core import Delta, Sampling
     from quire.engine.sequence import Running
     from quire.engine.sessions import Session
+    from quire.errors import QuireError
     from quire.pool import ChainLease
 
 
@@ -37,14 +38,15 @@ class Engine(ABC):
         """Begin a request; nothing is computed yet.
 
         Raises:
-            InvalidRequest, ContextExceeded: the lease is then still the caller's.
+            InvalidRequest, ContextExceeded, ModelMismatch: the lease is then still the caller's.
         """
 
     @abstractmethod
-    def step(self, running: Sequence[Running]) -> list[tuple[Running, Delta]]:
+    def step(self, running: Sequence[Running]) -> list[tuple[Running, Delta | QuireError]]:
         """One forward pass over as many of `running` as its token budget allows. Mutates them.
 
-        Returns what became visible; a delta with a finish reason is a request's last.
+        Returns what became visible; a delta with a finish reason is a request's last, and so is an error, which
+        concerns that request alone. What the call itself raises concerns all of them.
         """
 
     @abstractmethod

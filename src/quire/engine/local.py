@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from quire.engine.base import Engine, Request
 from quire.engine.sampling import check_sampling
 from quire.engine.sequence import Running
-from quire.errors import ContextExceeded
-from quire.model import Row, forward
+from quire.errors import ContextExceeded, EngineError, InvalidRequest, ModelMismatch, QuireError
+from quire.model import GrowingKV, Row, forward
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from quire.core import Delta
     from quire.model import LoadedModel
+
+log = logging.getLogger(__name__)
 
 
 class LocalEngine(Engine):
@@ -27,6 +32,7 @@ class LocalEngine(Engine):
 
     def admit(self, request: Request) -> Running:
         check_sampling(request.sampling, self._model.vocabulary)
+        check_suffix(request.suffix_ids, self._model.vocabulary)
         used = request.lease.segments[-1].position_end + len(request.suffix_ids)
         room = self._model.max_positions - used
         wanted = request.sampling.max_tokens
@@ -38,7 +44,7 @@ class LocalEngine(Engine):
             )
         return Running(request, self._model.geometry, self._model.tokenizer, wanted or room)
 
-    def step(self, running: Sequence[Running]) -> list[tuple[Running, Delta]]:
+    def step(self, running: Sequence[Running]) -> list[tuple[Running, Delta | QuireError]]:
         rows, takers = [], []
         budget = self._step_tokens
         for sequence in sorted(running, key=lambda r: len(r.pending) > 1):  # answers go on before questions begin
@@ -49,11 +55,11 @@ class LocalEngine(Engine):
             rows.append(Row(sequence.request.lease.segments, sequence.kv, sequence.pending[:count]))
             takers.append(sequence)
         logits = forward(self._model, rows)
-        visible: list[tuple[Running, Delta]] = []
+        visible: list[tuple[Running, Delta | QuireError]] = []
         for row, sequence, scores in zip(rows, takers, logits, strict=True):
             sequence.computed(list(row.token_ids))
             if not sequence.pending:
-                visible.append((sequence, sequence.advance(scores)))
+                visible.append((sequence, _advance(sequence, scores)))
         return visible
 
     def end(self, running: Running) -> None:
@@ -62,4 +68,28 @@ class LocalEngine(Engine):
             running.remember()
             if running.session:
                 running.session.release()
+            running.session = None
             running.request.lease.release()
+            running.kv = GrowingKV(self._model.geometry)  # whoever keeps the answer must not keep its KV
+
+
+def check_suffix(token_ids: Sequence[int], vocabulary: int) -> None:
+    """Raises InvalidRequest for nothing to compute, ModelMismatch for a token that the model does not have."""
+    if not token_ids:
+        raise InvalidRequest("the question has no tokens", hint="send some text")
+    if (largest := max(token_ids)) >= vocabulary:
+        raise ModelMismatch(
+            f"the tokenizer gives token {largest}, the model has {vocabulary} tokens",
+            hint="the model directory holds the tokenizer of another model",
+        )
+
+
+def _advance(sequence: Running, scores: torch.Tensor) -> Delta | QuireError:
+    """Choose the next token; what goes wrong with one request's choice must not end the others."""
+    try:
+        return sequence.advance(scores)
+    except QuireError as error:
+        return error
+    except Exception as error:
+        log.exception("a token could not be chosen")
+        return EngineError(f"generation failed: {error}", hint="the log has the details")

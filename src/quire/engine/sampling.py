@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
 from quire.core import Sampling, TokenLogprob
-from quire.errors import InvalidRequest
+from quire.errors import EngineError, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MOST_LOGPROBS = 20
+LEAST_TEMPERATURE = 1e-6  # below, dividing by it leaves the range of float32
+REAL = ("temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
+WHOLE = ("top_k", "seed", "logprobs", "max_tokens")
 
 
 def check_sampling(sampling: Sampling, vocabulary: int) -> None:
@@ -21,6 +25,7 @@ def check_sampling(sampling: Sampling, vocabulary: int) -> None:
     Raises:
         InvalidRequest: naming the parameter and its bounds.
     """
+    _check_types(sampling)
     bounds: list[tuple[str, float, float, float]] = [
         ("temperature", sampling.temperature, 0.0, 100.0),
         ("top_k", sampling.top_k, 0, vocabulary),
@@ -44,6 +49,38 @@ def check_sampling(sampling: Sampling, vocabulary: int) -> None:
             )
     if any(not s for s in sampling.stop):
         raise InvalidRequest("a stop string is empty", hint="leave it out", param="stop")
+    if 0.0 < sampling.temperature < LEAST_TEMPERATURE:
+        raise InvalidRequest(
+            f"temperature must be 0 or at least {LEAST_TEMPERATURE:g}, found {sampling.temperature:g}",
+            hint="0 always takes the likeliest token",
+            param="temperature",
+        )
+
+
+def _check_types(sampling: Sampling) -> None:
+    def check(name: str, value: object, kinds: tuple[type, ...], expected: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise InvalidRequest(
+                f"{name} must be {expected}, found {value!r:.90}", hint=f"change {name}", param=name.split()[0]
+            )
+
+    for name in REAL:
+        check(name, getattr(sampling, name), (int, float), "a number")
+    for name in WHOLE:
+        if getattr(sampling, name) is not None:
+            check(name, getattr(sampling, name), (int,), "an integer")
+    check("stop", sampling.stop, (tuple, list), "a sequence of texts")
+    for text in sampling.stop:
+        check("stop", text, (str,), "a sequence of texts")
+    check("logit_bias", sampling.logit_bias, (tuple, list), "a sequence of pairs of token id and bias")
+    for pair in sampling.logit_bias:
+        check("logit_bias", pair, (tuple, list), "a sequence of pairs of token id and bias")
+        if len(pair) != 2:
+            raise InvalidRequest(
+                f"logit_bias must have pairs, found {pair!r:.90}", hint="give (token id, bias)", param="logit_bias"
+            )
+        check("logit_bias token", pair[0], (int,), "an integer")
+        check("logit_bias", pair[1], (int, float), "a number")
 
 
 class Sampler:
@@ -65,7 +102,16 @@ class Sampler:
                 self._generator.manual_seed(sampling.seed % 2**63)
 
     def choose(self, logits: torch.Tensor) -> tuple[int, TokenLogprob | None]:
-        """The next token, and its log-probability if asked for. `logits`: float32 [vocabulary], left unchanged."""
+        """The next token, and its log-probability if asked for. `logits`: float32 [vocabulary], left unchanged.
+
+        Raises:
+            EngineError: the model computed something that is no number.
+        """
+        if not math.isfinite(float(logits.max())):
+            raise EngineError(
+                "the model's logits are not finite numbers",
+                hint="the model may overflow in this dtype: set model.dtype to bfloat16 or float32 and build again",
+            )
         scores = self._penalized(logits)
         if self._generator is None:
             token = int(scores.argmax())

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from quire.model import GrowingKV
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from quire.core import KVGeometry
 
 
@@ -41,6 +43,11 @@ class Session:
         self.token_ids = token_ids[:common]
         return common
 
+    def keep_replies(self, texts: Iterable[str]) -> None:
+        """Forget the token ids of answers that the conversation does not have any more. Mutates."""
+        wanted = set(texts)
+        self.replies = {text: ids for text, ids in self.replies.items() if text in wanted}
+
     def release(self) -> None:
         """Put it back among the idle ones, for the next turn. Mutates."""
         self.home.keep(self)
@@ -68,10 +75,11 @@ class Sessions:
         return Session(session_id, chain_digest, GrowingKV(self._geometry), self, replies=replies)
 
     def keep(self, session: Session) -> None:
-        """Put a session back after its request. Mutates."""
+        """Put a session back after its request; one in which nothing was computed is dropped. Mutates."""
         with self._lock:
-            self._idle[session.session_id] = session
-            self._idle.move_to_end(session.session_id)
+            self._idle.pop(session.session_id, None)
+            if session.kv.length:
+                self._idle[session.session_id] = session
             while sum(s.kv.nbytes for s in self._idle.values()) > self._max_bytes:
                 self._idle.popitem(last=False)
 

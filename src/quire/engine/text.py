@@ -43,7 +43,10 @@ class Detokenizer:
 
 
 class StopStrings:
-    """Finds the first stop string in a stream and keeps back text that may become one."""
+    """Finds the stop string that is complete first in a stream, and keeps back text that may become one.
+
+    Of two that end together the longer one counts. So the answer does not depend on how the text comes in pieces.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -52,9 +55,9 @@ class StopStrings:
     def push(self, text: str) -> tuple[str, bool]:
         """Text that is safe to show, and whether a stop string was reached; nothing after it counts. Mutates."""
         self._held += text
-        ends = [i for i in (self._held.find(s) for s in self._stops) if i >= 0]
-        if ends:
-            shown, self._held = self._held[: min(ends)], ""
+        found = [(at + len(s), at) for s in self._stops if (at := self._held.find(s)) >= 0]
+        if found:
+            shown, self._held = self._held[: min(found)[1]], ""
             return shown, True
         keep = max((n for s in self._stops for n in range(1, len(s)) if self._held.endswith(s[:n])), default=0)
         cut = len(self._held) - keep

@@ -114,8 +114,8 @@ class Scheduler:
             self._fail(error)
             return
         by_running = {id(t.running): t for t in self._running}
-        for running, delta in visible:
-            self._deliver(by_running[id(running)], delta)
+        for running, item in visible:
+            self._deliver(by_running[id(running)], item)
 
     def _admit(self) -> bool:
         """Drop what was cancelled, begin what has room. False when all is done and the scheduler stops."""
@@ -150,23 +150,30 @@ class Scheduler:
         if ticket.request.session:
             ticket.request.session.release()
         ticket.request.lease.release()
-        ticket.sink(item)
+        self._tell(ticket, item)
 
-    def _deliver(self, ticket: Ticket, delta: Delta) -> None:
-        if ticket.first_token_seconds is None:
+    def _deliver(self, ticket: Ticket, item: Delta | QuireError) -> None:
+        if isinstance(item, Delta) and ticket.first_token_seconds is None:
             ticket.first_token_seconds = time.perf_counter() - ticket.submitted_at
-        if delta.finish_reason:
+        if isinstance(item, QuireError) or item.finish_reason:
             with self._wake:
-                self._finish(ticket, delta)
+                self._finish(ticket, item)
                 self._wake.notify_all()
         else:
-            ticket.sink(delta)
+            self._tell(ticket, item)
 
     def _finish(self, ticket: Ticket, item: Delta | QuireError) -> None:
         self._running.remove(ticket)
         if ticket.running:
             self._engine.end(ticket.running)
-        ticket.sink(item)
+        self._tell(ticket, item)
+
+    def _tell(self, ticket: Ticket, item: Delta | QuireError) -> None:
+        try:
+            ticket.sink(item)
+        except Exception:  # a sink that raises is a caller that is gone: its event loop has closed, or the like
+            log.exception("a request's sink failed: the request ends")
+            ticket.cancelled = True
 
     def _fail(self, error: Exception) -> None:
         """A step that raises says nothing about which request is to blame: all that took part end."""
