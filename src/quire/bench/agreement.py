@@ -3,8 +3,8 @@
 For each question, 24 greedy tokens from restored KV are compared with transformers prefilling document and question in
 one pass. In float32 they must be the same. In bfloat16 a logit has 8 significant bits, and two orders of summation may
 choose differently between two tokens that are as good as tied; so transformers is compared with itself as well: its
-fused attention against its eager one, both on KV of their own. A gap is by how many units of logit the reference
-preferred its token at the first disagreement.
+fused attention, the document in one pass, against its eager one in chunks, each on KV of its own. A gap is by how many
+units of logit the reference preferred its token at the first disagreement.
 """
 
 from __future__ import annotations
@@ -68,25 +68,25 @@ def _restored(bench: Workbench, questions: Sequence[str]) -> tuple[Gaps, list[fl
 def _noise(bench: Workbench, questions: Sequence[str]) -> Gaps:
     with bench.model.reference() as hf:
         bench.say("transformers with itself: sdpa")
-        prefilled = _prefill(hf, bench.token_ids)
+        prefilled = _prefill(hf, bench.token_ids, len(bench.token_ids))
         suffixes = [bench.suffix_ids(question) for question in questions]
         chosen = [_greedy(hf, _copy(hf, prefilled), s, bench.model.tokenizer.eos_ids) for s in suffixes]
         hf.set_attn_implementation("eager")
         bench.say("transformers with itself: eager")
-        prefilled = _prefill(hf, bench.token_ids)
+        prefilled = _prefill(hf, bench.token_ids, CHUNK)
         return [
             _first_gap(hf, _copy(hf, prefilled), suffix, token_ids)
             for suffix, token_ids in zip(suffixes, chosen, strict=True)
         ]
 
 
-def _prefill(hf: Any, token_ids: Sequence[int]) -> Any:
-    """Transformers' KV of `token_ids`, computed with the attention that is set."""
+def _prefill(hf: Any, token_ids: Sequence[int], chunk: int) -> Any:
+    """Transformers' KV of `token_ids`, computed with the attention that is set, `chunk` tokens at a time."""
     from transformers import DynamicCache
 
     past = DynamicCache(config=hf.config)
-    for start in range(0, len(token_ids), CHUNK):
-        _step(hf, past, token_ids[start : start + CHUNK])
+    for start in range(0, len(token_ids), chunk):
+        _step(hf, past, token_ids[start : start + chunk])
     return past
 
 

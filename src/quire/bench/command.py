@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from quire.bench.options import SECTIONS, Options, parse_sections
 from quire.bench.report import print_report
@@ -54,20 +55,20 @@ def restore(
     to_stdout = json_file == Path("-")
     if json_file is not None and not to_stdout:
         _check_writable(json_file)
-    notes = Console(stderr=True)
+    notes = _console(stderr=True)
     options = Options(model, document, article, repeat, questions, threads, work)
     with notes.status("starting") as status:
-        report = measure_restore(options, sections, lambda text: status.update(text))
-    print_report(report, notes if to_stdout else _console())
+        report = measure_restore(options, sections, lambda text: status.update(escape(text)))
+    print_report(report, notes if to_stdout else _console(stderr=False))
     if to_stdout:
         typer.echo(report.to_json())
     elif json_file is not None:
         _write(json_file, report.to_json() + "\n")
 
 
-def _console() -> Console:
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=WIDTH if piped else None)
+def _console(*, stderr: bool) -> Console:
+    piped = not (sys.stderr if stderr else sys.stdout).isatty() and "COLUMNS" not in os.environ
+    return Console(stderr=stderr, width=WIDTH if piped else None)
 
 
 def _check_writable(path: Path) -> None:
