@@ -23,6 +23,7 @@ from quire.errors import (
     NoLiveVersion,
     NoRoute,
     QuireError,
+    RegistryBusy,
     RegistryError,
     RequestCancelled,
     RequestTooLarge,
@@ -60,7 +61,7 @@ DISCREET: dict[type[QuireError], str] = {
     ModelMismatch: "the module was compiled for another model than the one that is served",
     QuireError: "the answer could not be generated",
 }
-RETRY_AFTER = {EngineBusy: "1", EngineStopped: "5"}  # seconds
+RETRY_AFTER: dict[type[QuireError], str] = {EngineBusy: "1", RegistryBusy: "1", EngineStopped: "5"}  # seconds
 OPENAI_CODES: dict[type[QuireError], str] = {ContextExceeded: "context_length_exceeded"}
 INTERNAL = QuireError("the server made a mistake", hint="its log has the details under this request's id")
 
