@@ -68,8 +68,8 @@ def settings_page() -> str:
         "# Settings",
         GENERATED,
         f"Settings stand in `{PROJECT_FILE}`, in the section before the dot. A variable of the environment overrides "
-        "the file: `QUIRE_` and the name in capitals, with the dot as an underscore (`QUIRE_MODEL_PATH` for `model.path`). "
-        "Unknown keys, unknown `QUIRE_` variables and wrong types are errors.",
+        "the file: `QUIRE_` and the name in capitals, with the dot as an underscore (`QUIRE_MODEL_PATH` for "
+        "`model.path`). Unknown keys, unknown `QUIRE_` variables and wrong types are errors.",
         "\n".join(["| setting | default | what it is |", "|---|---|---|", *map(_setting, SETTINGS)]),
         "## Modules",
         "Each module is a table `[modules.NAME]`. NAME is made of lower-case letters, digits, dots, dashes and "

@@ -1,0 +1,74 @@
+"""`quire demo`: each question both ways, and figures that follow from one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import MakeProject, Quire
+
+QUESTIONS = """
+[[question]]
+text = "How much is a bolt?"
+module = "prices"
+expect = ["3 pounds"]
+
+[[question]]
+text = "Is a bolt heavy?"
+module = "prices"
+expect = []
+
+[[question]]
+text = "What are the opening hours?"
+module = "hours"
+expect = []
+"""
+
+
+@pytest.fixture
+def root(project: MakeProject) -> Path:
+    root = project(
+        {"company": "We sell bolts.", "prices": "A bolt costs 3 pounds. " * 8, "hours": "Open from nine to five."},
+        parents={"prices": "company", "hours": "company"},
+    )
+    with (root / "quire.toml").open("a") as file:
+        file.write('[modules.prices.route]\nkeywords = ["bolt"]\n[modules.hours.route]\nkeywords = ["hours"]\n')
+    (root / "questions.toml").write_text(QUESTIONS)
+    return root
+
+
+def test_questions_are_answered_both_ways(quire: Quire, root: Path) -> None:
+    told = quire("demo", root, "--tokens", 5, "--json")
+    assert told.code == 0, told.err
+    questions, summary = told.json["questions"], told.json["summary"]
+    assert [(q["module"], q["tier"], q["verdict"]) for q in questions] == [
+        ("prices", "cold", "same"),
+        ("prices", "warm", "same"),
+        ("hours", "cold", "same"),
+    ]
+    for question in questions:
+        assert question["restored_seconds"] > question["restore_seconds"] > 0
+        assert question["ratio"] == pytest.approx(question["prefill_seconds"] / question["restored_seconds"])
+    assert [(row["module"], row["questions"], row["same"]) for row in summary] == [
+        ("prices", 2, 2),
+        ("hours", 1, 1),
+        (None, 3, 3),
+    ]
+
+
+def test_the_second_time_nothing_is_compiled(quire: Quire, root: Path) -> None:
+    first = quire("demo", root, "--tokens", 3, "--per-module", 1)
+    assert "to compile" in first.out
+    second = quire("demo", root, "--tokens", 3, "--per-module", 1)
+    assert "3 modules are up to date" in second.err
+    assert second.out.count("by full prefill") == 2
+    assert "expected 3 pounds" in second.out
+
+
+@pytest.mark.parametrize("text", ["", "question = 3", "[[question]]\ntext = 3", "[[question]\n"])
+def test_a_malformed_list_of_questions_is_named(quire: Quire, root: Path, text: str) -> None:
+    (root / "questions.toml").write_text(text)
+    refused = quire("demo", root)
+    assert refused.code == 2
+    assert "questions.toml" in refused.err
