@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,13 +14,13 @@ from quire.artifact.fields import refuse
 from quire.artifact.identity import context_checksum, digest_bytes, parse_digest
 from quire.artifact.manifest import MANIFEST_FILE, MANIFEST_LIMIT, Manifest
 from quire.artifact.mapping import REPLACE, map_private, open_regular, segment_over
-from quire.artifact.shards import FilePlan
+from quire.artifact.shards import TOKENS_FILE, FilePlan
 from quire.core import KVSegment
 from quire.errors import ArtifactError, ArtifactMissing, ArtifactUnreadable, ChecksumMismatch, ShardInvalid
 
 
 def open_artifact(directory: Path, *, expect_digest: str | None) -> Artifact:
-    """Map the artifact in `directory`. It reads the manifest, the headers and the token ids, no KV.
+    """Map the artifact in `directory`. It reads the manifest and the headers, no KV.
 
     `expect_digest`: the digest that names the artifact; None accepts any manifest that is well formed. Raises
     only kinds of `ArtifactError`. KV is not compared with its digests here: see `Artifact.verify`.
@@ -61,14 +62,18 @@ class Artifact:
         self._segment: KVSegment | None = segment_over(
             shards, manifest.dtype, manifest.position_start, manifest.token_count
         )
-        self.token_ids: list[int] = list(
-            struct.unpack_from(f"<{manifest.token_count}i", self._tokens, tokens.spans[0].offset)
-        )
-        if min(self.token_ids) < 0:
+        self._ids_at = tokens.spans[0].offset
+
+    @cached_property
+    def token_ids(self) -> list[int]:
+        """The module's own token ids, unpacked on first use. `ShardInvalid` for a negative one."""
+        ids = list(struct.unpack_from(f"<{self.manifest.token_count}i", self._tokens, self._ids_at))
+        if min(ids) < 0:
             raise ShardInvalid(
-                f"{tokens.name}: expected token ids of 0 and above, found {min(self.token_ids)}",
+                f"{TOKENS_FILE}: expected token ids of 0 and above, found {min(ids)}",
                 hint=REPLACE,
             )
+        return ids
 
     @property
     def segment(self) -> KVSegment:
