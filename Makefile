@@ -1,0 +1,50 @@
+# make demo    see it answer          make test    every check but the slow ones
+# make bench   measure this machine   make docs    write the generated pages
+# PIP_FLAGS goes to pip: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" installs PyTorch
+# without CUDA on Linux.
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# The suites use tiny models: a second thread costs more than it gives, and a busy machine makes it far worse.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+
+.PHONY: demo test test-slow lint bench docs venv clean
+
+demo: venv
+	$(BIN)/quire demo
+
+test: lint
+	$(PYTEST) -m "not slow"
+
+test-slow: venv
+	$(PYTEST) -m slow
+
+lint: venv
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: venv
+	mkdir -p bench-results
+	$(BIN)/quire bench restore --json bench-results/restore-$$(date -u +%Y%m%dT%H%M%SZ).json
+
+docs: venv
+	$(BIN)/python -m quire.cli.reference docs
+
+venv: $(INSTALLED)
+
+# PyTorch first and pinned: whatever asks for it later finds it and downloads no other build.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Quire needs Python 3.11 or newer: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt torch
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache bench-results examples/*/.quire
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,28 @@
+"""The example as `make demo` shows it, with the default model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Quire
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "skerrivane"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_example_answers_from_restored_modules(
+    quire: Quire, smol_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUIRE_MODEL_HOME", str(smol_home))
+    monkeypatch.setenv("QUIRE_STORE_PATH", str(tmp_path))
+    told = quire("demo", EXAMPLE, "--json")
+    assert told.code == 0, told.err
+    questions = told.json["questions"]
+    assert [q["module"] for q in questions] == [q["expected_module"] for q in questions]
+    assert {q["verdict"] for q in questions} <= {"same", "near tie"}
+    assert sum(q["right"] for q in questions) >= 0.75 * len(questions)
+    assert all(q["ratio"] > 2 for q in questions)
+    assert quire("fsck", "--project", EXAMPLE).code == 0
