@@ -85,24 +85,23 @@ def train_tokenizer(entries: int) -> PreTrainedTokenizerFast:
     return fast
 
 
-@pytest.fixture
-def project(tmp_path: Path, tiny_model_dir: Path) -> MakeProject:
-    """A function that writes a project and gives its directory.
+@pytest.fixture(scope="session")
+def write_project(tiny_model_dir: Path) -> MakeProject:
+    """A function that writes a project into a directory, or writes it anew, and gives the directory.
 
-    `make({"prices": "A bolt costs 3 pounds."})` declares one root module per entry; `parents={"child": "parent"}` hangs
-    one below another. `model`: another model directory. Further keywords are settings by their dotted names, as in
-    `**{"build.prefill_chunk": 64}`. Calling it again writes the sources anew, in the same place.
+    `write(root, {"prices": "A bolt costs 3 pounds."})` declares one root module per entry; `parents={"child": "root"}`
+    hangs one below another. `model`: another model directory. Further keywords are settings by their dotted names, as
+    in `**{"build.prefill_chunk": 64}`.
     """
 
-    def make(
+    def write(
+        root: Path,
         sources: Sources,
         *,
         model: Path = tiny_model_dir,
         parents: Mapping[str, str] | None = None,
-        name: str = "project",
         **settings: Any,
     ) -> Path:
-        root = tmp_path / name
         (root / "knowledge").mkdir(parents=True, exist_ok=True)
         values: dict[str, Any] = {"model.path": str(model), "model.threads": 1, **settings}
         lines: list[str] = []
@@ -118,6 +117,16 @@ def project(tmp_path: Path, tiny_model_dir: Path) -> MakeProject:
                 lines.append(f'parent = "{parent}"')
         (root / "quire.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return root
+
+    return write
+
+
+@pytest.fixture
+def project(tmp_path: Path, write_project: MakeProject) -> MakeProject:
+    """`write_project` into a directory of the test's own, `name` in its temporary directory."""
+
+    def make(sources: Sources, *, name: str = "project", **settings: Any) -> Path:
+        return write_project(tmp_path / name, sources, **settings)
 
     return make
 

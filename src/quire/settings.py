@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import tomllib
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 PROJECT_FILE = "quire.toml"
 REGISTRY_FILE = "registry.db"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+LONGEST_TITLE = 512  # as in the artifact format
 Value = str | int | float | bool
 
 
@@ -33,6 +35,7 @@ class Setting:
     help: str
     choices: tuple[str, ...] = ()
     least: float | None = None
+    most: float = 2**53 - 1  # what every reader of JSON keeps exact
 
 
 SETTINGS = (
@@ -42,7 +45,9 @@ SETTINGS = (
     Setting("model.home", "", "where fetched and converted models are kept; empty: the user's data directory"),
     Setting("model.dtype", "auto", "dtype of weights and KV", ("auto", "bfloat16", "float16", "float32")),
     Setting("model.device", "cpu", "where the model runs"),
-    Setting("model.threads", 0, "cores for one operation; 0: all. Part of the numerics of a module", least=0),
+    Setting(
+        "model.threads", 0, "cores for one operation; 0: all. Part of the numerics of a module", least=0, most=1024
+    ),
     Setting("layout.file", "", "layout file; empty: made from the model's chat template"),
     Setting(
         "build.prefill_chunk",
@@ -59,7 +64,7 @@ SETTINGS = (
     Setting("engine.queue", 256, "requests waiting before the server says busy", least=1),
     Setting("engine.session_bytes", 1 << 30, "bytes of KV kept for idle sessions", least=0),
     Setting("server.host", "127.0.0.1", "address to listen on; the server has no authentication of its own yet"),
-    Setting("server.port", 8642, "port to listen on; 0: any free one", least=0),
+    Setting("server.port", 8642, "port to listen on; 0: any free one", least=0, most=65535),
     Setting("server.allow_unauthenticated", False, "listen beyond loopback although anyone may then ask"),
     Setting("server.drain_seconds", 30.0, "how long a shutdown waits for running answers", least=0),
     Setting("server.max_body_bytes", 4 << 20, "a larger request body is refused", least=1024),
@@ -197,8 +202,10 @@ def _checked(setting: Setting, value: Any, where: str) -> Value:
         problem = f"must be of type {kind.__name__}"
     elif setting.choices and value not in setting.choices:
         problem = f"must be one of {', '.join(setting.choices)}"
-    elif setting.least is not None and cast("float", value) < setting.least:
-        problem = f"must be at least {setting.least:g}"
+    elif setting.least is not None and not setting.least <= cast("float", value) <= setting.most:  # refuses nan too
+        problem = f"must be between {setting.least:g} and {setting.most:g}"
+    elif isinstance(value, str) and _has_controls(value):
+        problem = "must not contain control characters"
     elif setting.name in {"project.name", "project.tenant"} and not NAME.fullmatch(str(value)):
         problem = "must be lower-case letters, digits, dots, dashes and underscores"
     if problem:
@@ -252,18 +259,24 @@ def _module(name: str, table: Any, tenant: str, where: str) -> ModuleSpec:
     for pattern in patterns:
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise InvalidSetting(f"pattern {pattern!r} of {here}: {error}", hint="correct the expression") from error
     priority = route.get("priority", 0)
     if type(priority) is not int:
         raise InvalidSetting(
             f"route.priority of {here} must be an integer, found {priority!r}", hint="e.g. priority = 1"
         )
+    title = _optional_string(table.get("title"), f"title of {here}") or name
+    if len(title) > LONGEST_TITLE or _has_controls(title):
+        raise InvalidSetting(
+            f"title of {here} must be one line of at most {LONGEST_TITLE} characters, found {title!r:.90}",
+            hint="shorten it; the text belongs into the sources",
+        )
     return ModuleSpec(
         module_id=name,
         sources=sources,
         parent=_optional_string(table.get("parent"), f"parent of {here}"),
-        title=_optional_string(table.get("title"), f"title of {here}") or name,
+        title=title,
         tenant=tenant,
         scope=parse_scope(_optional_string(table.get("acl"), f"acl of {here}") or f"tenant:{tenant}", where),
         keywords=_strings(route.get("keywords", []), f"route.keywords of {here}"),
@@ -272,8 +285,12 @@ def _module(name: str, table: Any, tenant: str, where: str) -> ModuleSpec:
     )
 
 
+def _has_controls(text: str) -> bool:
+    return any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
+
+
 def _strings(value: Any, what: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+    if not isinstance(value, list) or not all(isinstance(v, str) and v and "\0" not in v for v in value):
         raise InvalidSetting(f"{what} must be a list of non-empty strings, found {value!r}", hint='e.g. ["a", "b"]')
     return tuple(value)
 

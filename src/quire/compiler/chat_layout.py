@@ -6,6 +6,7 @@ marks is what the model was trained to see between two turns.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from quire.compiler.layout import Layout
@@ -64,20 +65,17 @@ def _cut(tokenizer: TextTokenizer) -> list[str]:
         {"role": "assistant", "content": reply},
         {"role": "user", "content": second},
     ]
-    text = tokenizer.render_chat([{"role": "system", "content": system}, *turns])
-    if text is None:  # no system role: the knowledge opens the first question
-        turns[0] = {"role": "user", "content": f"{system}\n\n{first}"}
-        text = tokenizer.render_chat(turns)
-    pieces, rest = [], text or ""
-    for mark in MARKS:
-        piece, found, rest = rest.partition(mark)
-        if not found:
-            raise LayoutMalformed(
-                f"the model's chat template does not keep its messages in order ({mark} is missing)",
-                hint="write a layout file and name it in quire.toml as layout.file",
-            )
-        pieces.append(piece)
-    return [*pieces, rest]
+    with_system = [{"role": "system", "content": system}, *turns]
+    # Where a template knows no system role, or moves its text behind the first question, the knowledge opens that.
+    without = [{"role": "user", "content": f"{system}\n\n{first}"}, *turns[1:]]
+    for messages in (with_system, without):
+        pieces = re.split("|".join(MARKS), text := tokenizer.render_chat(messages) or "")
+        if tuple(re.findall("|".join(MARKS), text)) == MARKS:
+            return pieces
+    raise LayoutMalformed(
+        "the model's chat template does not keep its messages in order, each of them once",
+        hint="write a layout file and name it in quire.toml as layout.file",
+    )
 
 
 def _literal(text: str) -> str:

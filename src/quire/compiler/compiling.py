@@ -136,7 +136,8 @@ def _write(
             title=plan.spec.title,
             tenant_id=plan.spec.tenant,
             scope=plan.spec.scope,
-            model=ModelIdentity(facts.name, facts.revision, facts.fingerprint),
+            # No name or revision that somebody chose: the same key gives the same bytes.
+            model=ModelIdentity(facts.architecture, "", facts.fingerprint),
             tokenizer_fingerprint=facts.tokenizer_fingerprint,
             layout=LayoutIdentity(plan.layout.id, plan.layout.version, plan.layout.checksum),
             parent=ParentIdentity(above.module_id, above.version, above.key, above.digest) if above else None,

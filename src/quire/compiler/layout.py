@@ -10,6 +10,7 @@ Each template's own text may hold control tokens; what fills its variables is al
 
 from __future__ import annotations
 
+import re
 import string
 import tomllib
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from quire.core import Turn
     from quire.model import TextTokenizer
 
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 STATIC_VARIABLES = {"content", "title", "module"}
 VARIABLES = {
     "root": STATIC_VARIABLES,
@@ -85,6 +87,13 @@ class Layout:
         wrong = [k for k in sorted(texts) if not isinstance(definition[k], str)]
         if wrong or not isinstance(stop, (list, tuple)) or not all(isinstance(s, str) and s for s in stop):
             raise LayoutMalformed(f"layout {where}: {wrong or ['stop']} must be text", hint="put the values in quotes")
+        for name in ("id", "version"):
+            if not NAME.fullmatch(definition[name]):
+                raise LayoutMalformed(
+                    f"layout {where}: {name} must be 1 to 64 letters, digits, dots, dashes or underscores, "
+                    f"found {definition[name]!r:.90}",
+                    hint='e.g. id = "support", version = "2"',
+                )
         for name, allowed in VARIABLES.items():
             _check_template(definition[name], name, allowed, where)
         return cls(**{k: definition[k] for k in texts}, stop=tuple(stop))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from quire import sources
 from quire.artifact import FORMAT_VERSION, key_of, version_of
 from quire.compiler.family import check_scope, in_build_order
-from quire.errors import DocumentTooLong, ModuleUnknown, StoreError, VersionUnknown
+from quire.errors import DocumentTooLong, ModelMismatch, ModuleUnknown, StoreError, VersionUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -94,7 +94,7 @@ def plan_module(
     """Inputs, key and token ids of one module behind `parent`. What to do about it is for `decide`.
 
     Raises:
-        DocumentTooLong.
+        DocumentTooLong, ModelMismatch.
     """
     text = sources.join(documents)
     inputs: dict[str, Any] = {
@@ -118,6 +118,11 @@ def plan_module(
     )
     plan = ModulePlan(spec, parent, documents, layout, inputs, key_of(inputs), token_ids)
     _check_length(plan, model.facts.max_positions)
+    if (largest := max(token_ids, default=0)) >= model.facts.vocabulary:
+        raise ModelMismatch(
+            f"the tokenizer gives token {largest}, the model has {model.facts.vocabulary} tokens",
+            hint="the model directory holds the tokenizer of another model",
+        )
     return plan
 
 

@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a module must agree with before it may be used."""
+    """What a module must agree with before it may be used.
+
+    `name`, `revision`: as the model was asked for. `architecture`: from its configuration, e.g. ``llama-30x576`` for
+    30 layers of width 576; the same wherever the model lies and whatever its directory is called.
+    """
 
     name: str
     revision: str
+    architecture: str
     fingerprint: str
     tokenizer_fingerprint: str
     geometry: KVGeometry
@@ -53,12 +58,14 @@ class ModelSource:
             self.config = AutoConfig.from_pretrained(directory, local_files_only=True)
             check_supported(self.config)
         self.dtype = _resolve_dtype(self.config, dtype)
+        geometry = _geometry(self.config, self.dtype)
         self.facts = ModelFacts(
             name=name,
             revision=revision,
+            architecture=f"{self.config.model_type}-{self.config.num_hidden_layers}x{self.config.hidden_size}",
             fingerprint=model_fingerprint(directory, self.dtype),
             tokenizer_fingerprint=tokenizer_fingerprint(directory),
-            geometry=_geometry(self.config, self.dtype),
+            geometry=geometry,
             max_positions=int(self.config.max_position_embeddings),
             vocabulary=int(self.config.vocab_size),
             rope=dict(self.config.rope_parameters),
