@@ -96,8 +96,8 @@ def partial_attention(
     """
     heads, tokens, head_dim = query.shape
     kv_heads = key.shape[0]
-    if not causal:  # the query heads of a group read the same keys: make them rows of one product
-        query = query.reshape(kv_heads, -1, head_dim)
+    if not causal and tokens > 1:  # the query heads of a group read the same keys: make them rows of one product
+        query = query.reshape(kv_heads, -1, head_dim)  # (a single row gains more from a core for every head)
     if query.device.type == "cpu":
         output, weight = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query[None], key[None], value[None], 0.0, causal, attn_mask=None, scale=scale
