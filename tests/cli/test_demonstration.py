@@ -44,8 +44,8 @@ def test_questions_are_answered_both_ways(quire: Quire, root: Path) -> None:
     questions, summary = told.json["questions"], told.json["summary"]
     assert [(q["module"], q["tier"], q["verdict"]) for q in questions] == [
         ("prices", "cold", "same"),
-        ("prices", "warm", "same"),
         ("hours", "cold", "same"),
+        ("prices", "warm", "same"),
     ]
     for question in questions:
         assert question["restored_seconds"] > question["restore_seconds"] > 0
@@ -58,9 +58,9 @@ def test_questions_are_answered_both_ways(quire: Quire, root: Path) -> None:
 
 
 def test_the_second_time_nothing_is_compiled(quire: Quire, root: Path) -> None:
-    first = quire("demo", root, "--tokens", 3, "--per-module", 1)
+    first = quire("demo", root, "--tokens", 3, "--questions", 2)
     assert "to compile" in first.out
-    second = quire("demo", root, "--tokens", 3, "--per-module", 1)
+    second = quire("demo", root, "--tokens", 3, "--questions", 2)
     assert "3 modules are up to date" in second.err
     assert second.out.count("by full prefill") == 2
     assert "expected 3 pounds" in second.out

@@ -61,15 +61,15 @@ class Shown:
 
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="A project with a questions.toml.")] = EXAMPLE,
-    per_module: Annotated[
-        int, typer.Option("--per-module", min=0, help="Questions to ask of each module; 0: all.")
-    ] = 2,
+    questions: Annotated[
+        int, typer.Option("--questions", min=0, help="How many to ask, of each module in turn; 0: all.")
+    ] = 6,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Greedy tokens to compare.")] = 24,
     as_json: JsonOption = False,
 ) -> None:
     """Build the example and ask its questions, restored and by full prefill, side by side."""
     screen = Screen(as_json=as_json)
-    questions = read_questions(directory, per_module or None)
+    chosen = read_questions(directory, questions or None)
     with open_project(directory, screen) as project:
         with screen.waiting("reading sources"):
             plans = project.plan()
@@ -82,8 +82,8 @@ def demo(
         with screen.waiting("loading the model"):
             warm_up(project)
         shown: list[Shown] = []
-        for number, asked in enumerate(questions, start=1):
-            with screen.waiting(f"asking {number} of {len(questions)}: {asked.text}"):
+        for number, asked in enumerate(chosen, start=1):
+            with screen.waiting(f"asking {number} of {len(chosen)}: {asked.text}"):
                 shown.append(ask_both_ways(project, asked, tokens))
             if not as_json:
                 screen.out.print(*described(number, shown[-1]), sep="\n", highlight=False)

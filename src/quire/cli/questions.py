@@ -28,8 +28,8 @@ class Asked:
         return all(fact in answer for fact in self.expect)
 
 
-def read_questions(directory: Path, per_module: int | None) -> list[Asked]:
-    """The first `per_module` questions of each module, in the order of the file; all of them for None.
+def read_questions(directory: Path, count: int | None) -> list[Asked]:
+    """The first `count` questions, one of each module in turn, then the second of each, and so on; all for None.
 
     Raises:
         InvalidSetting: the file is missing or has another form.
@@ -44,14 +44,13 @@ def read_questions(directory: Path, per_module: int | None) -> list[Asked]:
     entries = document.get("question")
     if not isinstance(entries, list) or not entries:
         raise InvalidSetting(f"{path} has no questions", hint=EXAMPLE)
-    taken: Counter[str] = Counter()
-    chosen: list[Asked] = []
-    for number, entry in enumerate(entries, start=1):
-        asked = _asked(entry, f"question {number} of {path}")
-        taken[asked.module] += 1
-        if per_module is None or taken[asked.module] <= per_module:
-            chosen.append(asked)
-    return chosen
+    asked = [_asked(entry, f"question {number} of {path}") for number, entry in enumerate(entries, start=1)]
+    turns: Counter[str] = Counter()
+    rounds: list[tuple[int, Asked]] = []
+    for one in asked:
+        rounds.append((turns[one.module], one))
+        turns[one.module] += 1
+    return [one for _, one in sorted(rounds, key=lambda pair: pair[0])][:count]
 
 
 def _asked(entry: Any, where: str) -> Asked:
