@@ -43,6 +43,13 @@ def test_versions_are_listed_shown_and_rolled_back(quire: Quire, root: Path) -> 
     assert back["live"]["version"] == live
 
 
+def test_a_version_is_published_by_hand(quire: Quire, root: Path) -> None:
+    _, (before, _), *_ = versions(quire, root)
+    assert quire("publish", f"prices@{before}", "--json", "--project", root).json["state"] == "live"
+    assert dict(versions(quire, root))[before] == "live"
+    assert quire("publish", "prices@ffff", "--project", root).code == 8
+
+
 def test_garbage_collection_spares_the_live_and_the_pinned(quire: Quire, root: Path) -> None:
     (live, _), _, _, (oldest, _) = versions(quire, root)
     assert quire("pin", f"prices@{oldest}", "--json", "--project", root).json["pinned"] is True
@@ -57,7 +64,7 @@ def test_garbage_collection_spares_the_live_and_the_pinned(quire: Quire, root: P
     assert quire("rollback", "prices", "--project", root).code == 8
 
 
-@pytest.mark.parametrize("command", ["show", "rollback", "pin", "verify"])
+@pytest.mark.parametrize("command", ["show", "publish", "rollback", "pin", "verify"])
 def test_an_unknown_module_is_an_error_with_a_suggestion(quire: Quire, root: Path, command: str) -> None:
     refused = quire(command, "price", "--json", "--project", root)
     assert refused.code == 8

@@ -1,4 +1,4 @@
-"""`quire rollback`, `quire pin`, `quire unpin`: decisions of a person about versions, kept in the history."""
+"""`quire publish`, `quire rollback`, `quire pin`, `quire unpin`: decisions of a person about versions, kept in the history."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from quire.cli.opening import open_catalogue
 from quire.cli.options import JsonOption, Module, ProjectOption, Reason, complete_module
 from quire.cli.screen import Screen
 from quire.registry import actor
+
+
+def publish(
+    module: Annotated[
+        str, typer.Argument(metavar="MODULE@VERSION", help="Which version.", autocompletion=complete_module)
+    ],
+    reason: Reason = "published by hand",
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one version live, as after a build that was interrupted. `quire build` does this by itself."""
+    with open_catalogue(project) as catalogue:
+        record = resolve(catalogue.registry, module)
+        live = catalogue.registry.publish(record.module_id, record.version, actor=actor(), reason=reason)
+    Screen(as_json=as_json).show(values(live), f"{live.ref} is live")
 
 
 def rollback(
