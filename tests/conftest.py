@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from quire import open_project
 from quire.model import DEFAULT_MODEL, LoadedModel, find_model
 from quire.settings import load_settings
 
@@ -141,3 +143,24 @@ def smol_model(smol_home: Path) -> LoadedModel:
 def tiny_model(tiny_model_dir: Path) -> LoadedModel:
     """The model of `tiny_model_dir`, loaded."""
     return find_model(str(tiny_model_dir), tiny_model_dir.parent).load(threads=1)
+
+
+@pytest.fixture(scope="session")
+def built_shop(tmp_path_factory: pytest.TempPathFactory, write_project: MakeProject) -> Path:
+    """A root module and two children, built. A test that changes it works on a copy."""
+    sources = {
+        "company": "Norrvik Fasteners sells bolts and nuts to boat builders. " * 4,
+        "prices": "A bolt costs 3 pounds. A nut costs 1 pound. " * 4,
+        "shipping": "Parcels leave Norrvik at noon and arrive on the third day. " * 4,
+    }
+    parents = {"prices": "company", "shipping": "company"}
+    root: Path = write_project(tmp_path_factory.mktemp("built") / "shop", sources, parents=parents)
+    with open_project(root) as project:
+        project.build()
+    return root
+
+
+@pytest.fixture
+def shop(built_shop: Path, tmp_path: Path) -> Path:
+    """A copy of `built_shop`."""
+    return Path(shutil.copytree(built_shop, tmp_path / "shop"))
