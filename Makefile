@@ -6,13 +6,15 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
+RUNS := .venv/.runs
+DEVELOPS := .venv/.develops
 # The suites use tiny models: a second thread costs more than it gives, and a busy machine makes it far worse.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .PHONY: demo test test-slow lint bench docs venv clean
 
-demo: venv
+demo: $(RUNS)
 	$(BIN)/quire demo
 
 test: lint
@@ -27,21 +29,25 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: venv
+bench: $(RUNS)
 	mkdir -p bench-results
 	$(BIN)/quire bench restore --json bench-results/restore-$$(date -u +%Y%m%dT%H%M%SZ).json
 
-docs: venv
+docs: $(RUNS)
 	$(BIN)/python -m quire.cli.reference docs
 
-venv: $(INSTALLED)
+venv: $(DEVELOPS)
 
 # PyTorch first and pinned: whatever asks for it later finds it and downloads no other build.
-$(INSTALLED): pyproject.toml constraints.txt
+$(RUNS): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Quire needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt torch
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	$(PIP) torch
+	$(PIP) -e .
+	touch $@
+
+$(DEVELOPS): $(RUNS)
+	$(PIP) -e '.[dev]'
 	touch $@
 
 clean:

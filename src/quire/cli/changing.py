@@ -1,4 +1,4 @@
-"""`quire publish`, `quire rollback`, `quire pin`, `quire unpin`: decisions of a person about versions, kept in the history."""
+"""`quire publish`, `rollback`, `pin`, `unpin`: decisions of a person about versions, kept in the history."""
 
 from __future__ import annotations
 
