@@ -33,7 +33,7 @@ def ask(project: Project, options: dict[str, Any]) -> list[int]:
 
 def living() -> int:
     """Objects there are; SQLite's connections collect dead weak references and drop them by the hundred."""
-    return sum(not isinstance(thing, weakref.ReferenceType) for thing in gc.get_objects())
+    return sum(type(thing) is not weakref.ReferenceType for thing in gc.get_objects())
 
 
 def test_thirty_two_requests_at_once_say_what_each_says_alone(open_shop: Project) -> None:
