@@ -12,11 +12,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from quire.errors import (
@@ -71,8 +73,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction on one snapshot. Raises RegistryUnreadable, RegistryBusy."""
-        with self._named_errors(), self._usable_engine().connect() as connection:
+        """A transaction on one snapshot. Raises RegistryUnreadable, RegistryBusy.
+
+        SQLite wants a little room on the disk even for readers, to agree with writers. Where there is none, or
+        nothing may be written, and no writer is at work, the file is read as it stands: what is live still answers.
+        """
+        with self._named_errors(), self._reader() as connection:
             if not self.is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
@@ -98,6 +104,34 @@ class Database:
         self._closed = True
         self._engine.dispose(close=os.getpid() == self._pid)
 
+    def _reader(self) -> Connection:
+        engine = self._usable_engine()
+        if not self.is_sqlite:
+            return engine.connect()
+        try:
+            with engine.connect() as connection, connection.begin():
+                connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1")
+        except OperationalError as error:
+            if not self._stands_alone(error.orig):
+                raise
+            return self._frozen.connect()
+        return engine.connect()
+
+    def _stands_alone(self, error: BaseException | None) -> bool:
+        """Whether `error` is a want of room or of rights, and the file holds all that was ever committed."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        log = Path(f"{self.place}-wal")
+        try:
+            logged = log.stat().st_size > 0
+        except FileNotFoundError:
+            logged = False
+        except OSError:
+            return False
+        return self._is_readable() and not logged and code in {*_UNWRITABLE, sqlite3.SQLITE_CANTOPEN}
+
+    def _is_readable(self) -> bool:
+        return os.path.isfile(self.place) and os.access(self.place, os.R_OK)
+
     def _usable_engine(self) -> Engine:
         if self._closed:
             raise RegistryUnreadable(f"the registry {self.place} is closed", hint="open it again")
@@ -117,6 +151,10 @@ class Database:
                     hint=f"pip install {error.name}",
                 ) from error
         engine = create_engine(self.url, pool_timeout=self._busy_seconds)
+        self._listen(engine)
+        return engine
+
+    def _listen(self, engine: Engine) -> None:
         busy_ms = int(self._busy_seconds * 1000)
 
         @event.listens_for(engine, "connect")
@@ -133,6 +171,14 @@ class Database:
             writes = connection.get_execution_options().get(_WRITES, False)
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
+    @cached_property
+    def _frozen(self) -> Engine:
+        """The file alone, without its log and without locks; a connection lasts for one transaction."""
+        uri = f"file:{quote(self.place)}?mode=ro&immutable=1"
+        engine = create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False), poolclass=NullPool
+        )
+        self._listen(engine)
         return engine
 
     def _in_wal_mode(self, *, give_up: bool) -> bool:
@@ -149,6 +195,10 @@ class Database:
             if give_up:
                 raise
             return False
+        except RegistryError as error:
+            cause = error.__cause__
+            if not self._stands_alone(getattr(cause, "orig", cause)):
+                raise
         return True
 
     @contextmanager
@@ -180,7 +230,8 @@ class Database:
         said = _one_line(error)
         if code in _BUSY or state in _BUSY_STATES:
             return self._busy(said)
-        if code in _UNWRITABLE or state in _UNWRITABLE_STATES:
+        closed = code == sqlite3.SQLITE_CANTOPEN and self._is_readable() and not os.access(self.place, os.W_OK)
+        if code in _UNWRITABLE or state in _UNWRITABLE_STATES or closed:
             return RegistryUnwritable(
                 f"the registry {self.place} cannot be written: {said}",
                 hint="check permissions, a read-only mount and free space; nothing was changed",
