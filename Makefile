@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
+# e.g. make bench BENCH_FLAGS="--document page.md --threads 1"
+BENCH_FLAGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 RUNS := .venv/.runs
@@ -31,7 +33,7 @@ lint: venv
 
 bench: $(RUNS)
 	mkdir -p bench-results
-	$(BIN)/quire bench restore --json bench-results/restore-$$(date -u +%Y%m%dT%H%M%SZ).json
+	$(BIN)/quire bench restore $(BENCH_FLAGS) --json bench-results/restore-$$(date -u +%Y%m%dT%H%M%SZ).json
 
 docs: $(RUNS)
 	$(BIN)/python -m quire.cli.reference docs
