@@ -6,12 +6,12 @@ import fcntl
 import os
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from quire.compiler.compiling import compile_module, open_parents
-from quire.errors import BuildBusy, BuildInterrupted, StoreError
+from quire.errors import ArtifactNotFound, BuildBusy, BuildInterrupted, StoreError
 from quire.model import check_exact
 
 if TYPE_CHECKING:
@@ -64,12 +64,15 @@ def run_build(
     """
     report = BuildReport()
     model: LoadedModel | None = None
+    replaced: list[str] = []
     with _stoppable() as stop_asked:
         for plan in plans:
             if plan.action == "compile":
                 progress.starting(plan)
                 if model is None:
                     check_exact(model := load_model())
+                if plan.record:
+                    replaced.append(plan.record.digest)
                 plan.record = _compile(plan, model, registry, store, progress, stop_asked, actor)
                 progress.finished(plan)
                 report.compiled.append(plan.record.ref)
@@ -78,9 +81,17 @@ def run_build(
         registry.publish_many(
             [(record.module_id, record.version) for _, record in waiting], actor=actor, reason="build"
         )
+    _drop(replaced, registry, store)
     report.published = [record.ref for _, record in waiting]
     report.current = [plan.record.ref for plan in plans if plan.record and plan.action == "current"]
     return report
+
+
+def _drop(replaced: Sequence[str], registry: Registry, store: Store) -> None:
+    """Remove artifacts whose version was compiled again to other bytes; those in use are left to garbage collection."""
+    for digest in set(replaced) - registry.referenced_digests():
+        with suppress(ArtifactNotFound):
+            store.delete(digest)
 
 
 def _compile(

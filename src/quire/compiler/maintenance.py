@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quire.artifact import digest_bytes, open_artifact
-from quire.errors import ArtifactError, RegistryError, StoreError
+from quire.errors import ArtifactError, RegistryError, StoreError, VersionInUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +46,18 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
     for record in registry.gc_candidates(keep):
         name = str(record.ref)
         size = _size(store, record.digest)
+        if size is not None and store.in_use(record.digest):
+            done.in_use.append(name)
+            continue
         if not dry_run:
-            if size is not None and not store.delete(record.digest):
+            # The registry first: it refuses what was published or pinned meanwhile, and what a child kept above needs.
+            try:
+                registry.forget(record.module_id, record.version, actor=actor, reason="garbage collection")
+            except VersionInUse:
                 done.in_use.append(name)
                 continue
-            registry.forget(record.module_id, record.version, actor=actor, reason="garbage collection")
+            if size is not None:
+                store.delete(record.digest)
         done.versions.append(name)
         done.freed_bytes += size or 0
     known = registry.referenced_digests() | {r.digest for r in registry.gc_candidates(keep)}

@@ -72,6 +72,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def in_use(self, digest: str) -> bool:
+        """Whether anybody leases the artifact at this moment. `ArtifactNotFound`."""
+
+    @abstractmethod
     def lease(self, digest: str) -> Lease:
         """Keep an artifact from being deleted, by this process or another. `ArtifactNotFound`."""
 

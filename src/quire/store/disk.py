@@ -114,6 +114,13 @@ class DiskStore(Store):
                 os.close(descriptor)
         return True
 
+    def in_use(self, digest: str) -> bool:
+        with self._reporting():
+            _, descriptor = self._lock(digest, try_lock)
+            if descriptor is not None:
+                os.close(descriptor)
+        return descriptor is None
+
     def lease(self, digest: str) -> Lease:
         with self._reporting():
             directory, descriptor = self._lock(digest, lock_shared)
