@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,5 +34,6 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
         return place
 
     yield make
+    gc.collect()  # an exception that was caught keeps its frames, and with them a mapping, until then
     for place in mounted:
         subprocess.run(["umount", str(place)], check=True)

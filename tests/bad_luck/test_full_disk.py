@@ -93,7 +93,7 @@ def test_a_full_disk_still_serves_a_new_process(shop: Path) -> None:
 def test_however_little_is_left_a_build_succeeds_or_leaves_the_old_version(shop: Path) -> None:
     """Room for the KV and not for the manifest, for the manifest and not for the registry, and so on."""
     outcomes: dict[str, int] = {}
-    for number, leave in enumerate(range(0, 680 << 10, 20 << 10)):
+    for number, leave in enumerate(range(0, 680 << 10, 40 << 10)):
         (shop / "knowledge" / "prices.md").write_text(f"A bolt costs {number} pounds. " * 20)
         filler = fill(shop, leave)
         with open_project(shop) as project:

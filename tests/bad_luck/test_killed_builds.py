@@ -17,7 +17,7 @@ from quire.compiler import find_problems
 from .watching import MakeProject, at_rest
 
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["quire", "transformers.models.llama.modeling_llama"])
+FORKSERVER.set_forkserver_preload(["quire.compiler", "quire.project"])
 PARENTS = {"prices": "company", "shipping": "company", "bolts": "prices"}
 MODULES = ["company", "prices", "shipping", "bolts"]
 DEADLY = [signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
@@ -61,7 +61,7 @@ def answers(project: Project) -> dict[str, list[int]]:
     return found
 
 
-@pytest.mark.parametrize("moments", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [3, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1200)
 def test_killed_at_random_moments(tmp_path: Path, write_project: MakeProject, moments: int) -> None:
     root: Path = write_project(tmp_path / "shop", sources(0), parents=PARENTS, **{"build.prefill_chunk": 16})
