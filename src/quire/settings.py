@@ -172,6 +172,15 @@ def parse_scope(text: str, where: str) -> Scope:
     return Scope(cast("ScopeKind", kind), owner)
 
 
+def check_title(title: str, where: str) -> None:
+    """Raises InvalidSetting for a title that no artifact can hold."""
+    if len(title) > LONGEST_TITLE or _has_controls(title):
+        raise InvalidSetting(
+            f"title of {where} must be one line of at most {LONGEST_TITLE} characters, found {title!r:.90}",
+            hint="shorten it; the text belongs into the sources",
+        )
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -267,11 +276,7 @@ def _module(name: str, table: Any, tenant: str, where: str) -> ModuleSpec:
             f"route.priority of {here} must be an integer, found {priority!r}", hint="e.g. priority = 1"
         )
     title = _optional_string(table.get("title"), f"title of {here}") or name
-    if len(title) > LONGEST_TITLE or _has_controls(title):
-        raise InvalidSetting(
-            f"title of {here} must be one line of at most {LONGEST_TITLE} characters, found {title!r:.90}",
-            hint="shorten it; the text belongs into the sources",
-        )
+    check_title(title, here)
     return ModuleSpec(
         module_id=name,
         sources=sources,

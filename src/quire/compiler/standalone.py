@@ -12,6 +12,7 @@ from quire.compiler.layout import Layout
 from quire.compiler.planning import ROOM_FOR_ANSWER, ModulePlan, decide, plan_module
 from quire.core import ModuleSpec
 from quire.errors import DocumentTooLong, ModelMismatch
+from quire.settings import check_title
 from quire.sources import Document
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ def plan_standalone(
     ``<name>-<heading>``; one that fits stays one.
 
     Raises:
-        SourceError, DocumentTooLong, ModuleUnknown, VersionUnknown, NoLiveVersion, ChainBroken, ModelMismatch,
-        ScopeTooWide, ArtifactError, StoreError.
+        InvalidSetting, SourceError, DocumentTooLong, ModuleUnknown, VersionUnknown, NoLiveVersion, ChainBroken,
+        ModelMismatch, ScopeTooWide, ArtifactError, StoreError.
     """
+    check_title(spec.title, spec.module_id)
     parent = registered(registry.resolve(spec.parent), model, registry, store) if spec.parent else None
     if parent:
         check_scope(spec, parent.spec)
