@@ -81,7 +81,7 @@ def test_every_kind_of_damage_is_named_and_mended(quire: Quire, root: Path) -> N
     assert quire("ask", "Hello", "--module", "prices", "--project", root).code == 6
     mended = quire("fsck", "--repair", "--project", root)
     assert mended.code == 0, mended.out + mended.err
-    assert "3 found, 3 repaired" in mended.out
+    assert "3 found, 0 left" in mended.out
     assert quire("fsck", "--json", "--project", root).json["problems"] == []
     assert {m["module"]: m["digest"] for m in quire("ls", "--json", "--project", root).json["modules"]} == before
     assert quire("ask", "Hello", "--module", "prices", "--max-tokens", 2, "--project", root).code == 0
@@ -93,3 +93,24 @@ def test_a_damaged_version_whose_sources_are_gone_is_reported(quire: Quire, root
     left = quire("fsck", "--repair", "--json", "--project", root)
     assert left.code == 6
     assert [problem["subject"].split("@")[0] for problem in left.json["remaining"]] == ["prices"]
+
+
+def test_a_live_module_that_nothing_can_compile_again_keeps_its_bytes(
+    quire: Quire, root: Path, project: MakeProject
+) -> None:
+    """Its table is gone from quire.toml: a repair must not take the last copy, and must name the way out."""
+    live = quire("show", "prices", "--json", "--project", root).json
+    project({name: text for name, text in SOURCES.items() if name != "prices"}, parents={"hours": "company"})
+    shard = artifact(quire, root, "prices") / "kv-00000.safetensors"
+    shard.chmod(0o644)
+    with shard.open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 1)
+    left = quire("fsck", "--repair", "--json", "--project", root)
+    assert left.code == 6
+    assert [p["subject"] for p in left.json["remaining"]] == [f"prices@{live['version']}"]
+    assert "quire retire" in left.json["remaining"][0]["remedy"]
+    assert shard.exists()
+    assert quire("retire", "prices", "--project", root).code == 0
+    mended = quire("fsck", "--repair", "--json", "--project", root)
+    assert mended.code == 0
+    assert mended.json["forgotten"] == [f"prices@{live['version']}"]

@@ -50,6 +50,13 @@ def test_a_version_is_published_by_hand(quire: Quire, root: Path) -> None:
     assert quire("publish", "prices@ffff", "--project", root).code == 8
 
 
+def test_a_module_is_taken_out_of_service_and_brought_back(quire: Quire, root: Path) -> None:
+    (live, _), *_ = versions(quire, root)
+    assert quire("retire", "prices", "--json", "--project", root).json["state"] == "retired"
+    assert quire("ask", "What is a bolt?", "--module", "prices", "--project", root).code == 8
+    assert quire("publish", f"prices@{live}", "--json", "--project", root).json["state"] == "live"
+
+
 def test_garbage_collection_spares_the_live_and_the_pinned(quire: Quire, root: Path) -> None:
     (live, _), _, _, (oldest, _) = versions(quire, root)
     assert quire("pin", f"prices@{oldest}", "--json", "--project", root).json["pinned"] is True
@@ -64,11 +71,18 @@ def test_garbage_collection_spares_the_live_and_the_pinned(quire: Quire, root: P
     assert quire("rollback", "prices", "--project", root).code == 8
 
 
-@pytest.mark.parametrize("command", ["show", "publish", "rollback", "pin", "verify"])
+@pytest.mark.parametrize("command", ["show", "publish", "retire", "rollback", "pin", "verify"])
 def test_an_unknown_module_is_an_error_with_a_suggestion(quire: Quire, root: Path, command: str) -> None:
     refused = quire(command, "price", "--json", "--project", root)
     assert refused.code == 8
     assert json.loads(refused.err)["error"]["hint"] == "did you mean prices?"
+
+
+def test_a_wrong_option_is_json_too(quire: Quire, root: Path) -> None:
+    refused = quire("gc", "--keep", "-1", "--json", "--project", root)
+    assert refused.code == 2
+    assert json.loads(refused.err)["error"]["code"] == "invalid_setting"
+    assert quire("gc", "--no-such-option", "--json", "--project", root).code == 2
 
 
 def test_module_names_are_completed(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

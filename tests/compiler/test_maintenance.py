@@ -38,10 +38,11 @@ def versions(project: Project) -> set[str]:
 
 def repair(project: Project) -> list[Problem]:
     found = problems(project)
-    remaining = remove_broken(found, project.registry, project.store, actor="tester")
+    rebuildable = {f"{plan.spec.module_id}@{plan.version}" for plan in project.plan()}
+    remove_broken(found, project.store, rebuildable=rebuildable)
     project.build()
-    broken = [p for p in found if p.record]
-    return remaining + forget_unrepairable(broken, project.registry, project.store, actor="tester")
+    forget_unrepairable(found, project.registry, project.store, actor="tester")
+    return problems(project)
 
 
 def damage(project: Project, digest: str) -> None:
@@ -161,3 +162,27 @@ def test_a_version_made_again_to_other_bytes_leaves_no_orphan(project: Project, 
         assert again.registry.live("company").digest != old.digest
         kinds = {(p.kind, p.subject.partition("@")[0]) for p in problems(again)}
         assert not [k for k in kinds if k[0] == "orphaned"]
+
+
+def test_what_is_no_artifact_is_found_and_removed(project: Project) -> None:
+    place = project.store.locate(project.registry.live("prices").digest).parent
+    (place / "junk.txt").write_text("?")
+    (place / ".copy-of-something").mkdir()
+    assert {(p.kind, p.subject) for p in problems(project)} == {
+        ("orphaned", str(place / "junk.txt")),
+        ("orphaned", str(place / ".copy-of-something")),
+    }
+    assert repair(project) == []
+    assert not (place / "junk.txt").exists()
+
+
+def test_the_last_bytes_of_a_live_module_are_kept(project: Project, shop: Path) -> None:
+    live = project.registry.live("prices")
+    damage(project, live.digest)
+    remaining = remove_broken(problems(project), project.store, rebuildable=set())
+    assert [p.record for p in remaining] == [live]
+    assert project.store.locate(live.digest).is_dir()
+    assert "quire retire" in remaining[0].remedy
+    project.registry.retire("prices", live.version, **BY)
+    forgotten = forget_unrepairable(problems(project), project.registry, project.store, actor="tester")
+    assert forgotten == [str(live.ref)]

@@ -1,4 +1,4 @@
-"""`quire publish`, `rollback`, `pin`, `unpin`: decisions of a person about versions, kept in the history."""
+"""`quire publish`, `retire`, `rollback`, `pin`, `unpin`: decisions of a person about versions, kept in the history."""
 
 from __future__ import annotations
 
@@ -41,11 +41,35 @@ def rollback(
     """Make an earlier version live again. Repeated, it goes further back."""
     with open_catalogue(project) as catalogue:
         before, now = catalogue.registry.rollback(module, to=to, actor=actor(), reason=reason)
+        behind = [r for r in catalogue.registry.children(before) if r.state == "live"] if before else []
     previous = f" instead of {before.version}" if before else ""
+    names = ", ".join(str(record.ref) for record in behind)
     Screen(as_json=as_json).show(
-        {"before": values(before) if before else None, "live": values(now)},
+        {
+            "before": values(before) if before else None,
+            "live": values(now),
+            "behind_before": [str(r.ref) for r in behind],
+        },
         f"{now.ref} is live{previous}",
+        *(
+            [f"still live behind the other version: {names}; roll them back too if they should follow"]
+            if behind
+            else []
+        ),
     )
+
+
+def retire(
+    module: Annotated[str, typer.Argument(metavar="MODULE", help="A module.", autocompletion=complete_module)],
+    reason: Reason = "retired by hand",
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a module out of service: its live version answers no more. `publish` or `rollback` brings it back."""
+    with open_catalogue(project) as catalogue:
+        live = catalogue.registry.live(module)
+        retired = catalogue.registry.retire(live.module_id, live.version, actor=actor(), reason=reason)
+    Screen(as_json=as_json).show(values(retired), f"{retired.ref} is retired; {module} has no live version")
 
 
 def pin(

@@ -108,11 +108,12 @@ def fsck(
             found = find_problems(opened.registry, opened.store, advance=lambda name: None)
             if found and not as_json:
                 screen.out.print(_problems(found))
-            left = _repair(opened, found, screen) if repair and found else found
+            left, forgotten = _repair(opened, found, screen) if repair and found else (found, [])
     screen.show(
-        {"problems": [_problem(p) for p in found], "remaining": [_problem(p) for p in left]},
+        {"problems": [_problem(p) for p in found], "remaining": [_problem(p) for p in left], "forgotten": forgotten},
         *([_problems(left)] if repair and left else []),
-        "no problems" if not found else f"{len(found)} found, {len(found) - len(left)} repaired",
+        *([f"forgotten, as nothing can compile them again: {', '.join(forgotten)}"] if forgotten else []),
+        "no problems" if not found else f"{len(found)} found, {len(left)} left",
     )
     if left:
         raise ArtifactError(
@@ -121,11 +122,19 @@ def fsck(
         )
 
 
-def _repair(project: Project, found: list[Problem], screen: Screen) -> list[Problem]:
-    """Remove, compile again, forget what cannot be had again. Gives what is left. The caller holds the build lock."""
+def _repair(project: Project, found: list[Problem], screen: Screen) -> tuple[list[Problem], list[str]]:
+    """Remove, compile again, forget what cannot be had again. The caller holds the build lock.
+
+    Gives the problems that are left and the names of the versions that were forgotten.
+    """
     from quire.compiler import find_problems, forget_unrepairable, remove_broken, run_build
 
-    remove_broken(found, project.registry, project.store, actor=actor())
+    try:
+        rebuildable = {f"{plan.spec.module_id}@{plan.version}" for plan in project.plan()}
+    except QuireError as error:  # its sources may be gone; what else is broken is still worth mending
+        screen.note(f"nothing is compiled again: {error.message}")
+        rebuildable = set()
+    remove_broken(found, project.store, rebuildable=rebuildable)
     project.store.sweep()
     try:
         plans = project.plan()
@@ -133,8 +142,8 @@ def _repair(project: Project, found: list[Problem], screen: Screen) -> list[Prob
             run_build(plans, lambda: project.model, project.registry, project.store, bar, actor=actor())
     except QuireError as error:  # its sources may be gone; what else is broken is still worth mending
         screen.note(f"not compiled again: {error.message}")
-    forget_unrepairable(found, project.registry, project.store, actor=actor())
-    return find_problems(project.registry, project.store, advance=lambda name: None)
+    forgotten = forget_unrepairable(found, project.registry, project.store, actor=actor())
+    return find_problems(project.registry, project.store, advance=lambda name: None), forgotten
 
 
 def _live(project: Project) -> list[VersionRecord]:

@@ -8,12 +8,13 @@ import warnings
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from quire import __version__
 from quire.bench.command import bench
 from quire.cli import asking, building, catalogue, changing, checking, demonstration, models, serving, single, starting
 from quire.cli.screen import Screen
-from quire.errors import QuireError
+from quire.errors import InvalidSetting, QuireError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,7 @@ app.command("chat", rich_help_panel=ANSWERS)(asking.chat)
 app.command("serve", rich_help_panel=ANSWERS)(serving.serve)
 app.command("demo", rich_help_panel=ANSWERS)(demonstration.demo)
 app.command("publish", rich_help_panel=VERSIONS)(changing.publish)
+app.command("retire", rich_help_panel=VERSIONS)(changing.retire)
 app.command("rollback", rich_help_panel=VERSIONS)(changing.rollback)
 app.command("pin", rich_help_panel=VERSIONS)(changing.pin)
 app.command("unpin", rich_help_panel=VERSIONS)(changing.unpin)
@@ -68,8 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of other libraries; ours are errors, said in full
     logging.getLogger("quire").addHandler(logging.NullHandler())
+    as_json = "--json" in given
     try:
-        app(args=given, prog_name="quire")
+        code = app(args=given, prog_name="quire", standalone_mode=not as_json)
     except QuireError as error:
-        Screen(as_json="--json" in given).error(error)
+        Screen(as_json=as_json).error(error)
         sys.exit(error.exit_code)
+    except TyperException as error:  # what typer itself refuses; without --json it draws a box
+        refused = InvalidSetting(str(error), hint=f"see quire {' '.join(given[:1])} --help")
+        Screen(as_json=True).error(refused)
+        sys.exit(refused.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    sys.exit(code or 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quire.artifact import digest_bytes, open_artifact
+from quire.artifact import digest_bytes, is_digest, open_artifact
 from quire.errors import ArtifactError, RegistryError, StoreError, VersionInUse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from quire.registry import Registry, VersionRecord
     from quire.store import Store
@@ -91,6 +92,7 @@ def find_problems(registry: Registry, store: Store, *, advance: Callable[[str], 
     for digest in store.digests():
         if digest not in known:
             problems.append(Problem("orphaned", digest, "no version refers to this artifact", "remove the artifact"))
+    problems += [Problem("orphaned", str(p), "it is no artifact", "remove it") for p in store.strays()]
     return problems
 
 
@@ -99,46 +101,67 @@ def check_version(record: VersionRecord, store: Store) -> Problem | None:
     try:
         place = store.locate(record.digest)
     except StoreError as error:
-        return Problem("missing", str(record.ref), error.message, "compile it again", record)
+        return Problem("missing", str(record.ref), error.message, _remedy(record), record)
     try:
         with open_artifact(place, expect_digest=record.digest) as artifact:
             artifact.verify()
     except ArtifactError as error:
-        return Problem("damaged", str(record.ref), error.message, "compile it again", record)
+        return Problem("damaged", str(record.ref), error.message, _remedy(record), record)
     return None
 
 
-def remove_broken(problems: list[Problem], registry: Registry, store: Store, *, actor: str) -> list[Problem]:
-    """Drop damaged bytes and orphans, so that a build makes them anew; give the problems that stay.
+def _remedy(record: VersionRecord) -> str:
+    if record.state != "live":
+        return "compile it again if its sources are as they were, else forget it"
+    return f"build it from its sources; without them `quire rollback {record.module_id}` or `quire retire`"
 
-    A damaged version that is not live and whose sources are gone cannot be compiled again: it is forgotten
-    where the lifecycle allows it. Mutates both.
+
+def remove_broken(problems: list[Problem], store: Store, *, rebuildable: Container[str]) -> list[Problem]:
+    """Drop orphans, and damaged bytes that a build makes anew or nobody may use; give the problems that stay.
+
+    Damaged bytes of a live version that cannot be compiled again are kept: they are the last there is of it. Mutates
+    the store.
+
+    Args:
+        rebuildable: ``module@version`` of what the project as it stands would compile.
     """
     remaining: list[Problem] = []
     for problem in problems:
         if problem.kind == "orphaned":
-            if not store.delete(problem.subject):
-                remaining.append(problem)
+            gone = _remove_orphan(problem.subject, store)
         elif problem.kind == "damaged" and problem.record:
-            if not store.delete(problem.record.digest):
-                remaining.append(problem)
-        elif problem.kind == "registry":
+            kept = problem.record.state == "live" and problem.subject not in rebuildable
+            gone = not kept and store.delete(problem.record.digest)
+        else:
+            gone = problem.kind != "registry"
+        if not gone:
             remaining.append(problem)
     return remaining
 
 
-def forget_unrepairable(problems: list[Problem], registry: Registry, store: Store, *, actor: str) -> list[Problem]:
-    """After the rebuild: versions whose artifact is still missing. Old ones are forgotten; live ones are reported."""
-    remaining: list[Problem] = []
+def forget_unrepairable(problems: list[Problem], registry: Registry, store: Store, *, actor: str) -> list[str]:
+    """After the rebuild: forget old versions whose artifact is broken still; give their names. Mutates the registry.
+
+    What is live, pinned or the parent of a kept version stays, and `find_problems` goes on reporting it.
+    """
+    forgotten: list[str] = []
     for problem in problems:
         record = problem.record
         if record is None or check_version(record, store) is None:
             continue
         try:
             registry.forget(record.module_id, record.version, actor=actor, reason=f"fsck: {problem.kind}")
-        except RegistryError as error:
-            remaining.append(Problem(problem.kind, problem.subject, error.message, "restore its sources and build"))
-    return remaining
+        except VersionInUse:
+            continue
+        forgotten.append(str(record.ref))
+    return forgotten
+
+
+def _remove_orphan(subject: str, store: Store) -> bool:
+    if is_digest(subject):
+        return store.delete(subject)
+    store.remove_stray(Path(subject))
+    return True
 
 
 def _size(store: Store, digest: str) -> int | None:

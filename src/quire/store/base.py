@@ -61,6 +61,14 @@ class Store(ABC):
         """All artifacts, sorted."""
 
     @abstractmethod
+    def strays(self) -> list[Path]:
+        """What lies among the artifacts and is none, sorted. Nothing of Quire's puts it there."""
+
+    @abstractmethod
+    def remove_stray(self, path: Path) -> None:
+        """Mutates: remove one of `strays`. `StoreError` for a path that is not among them."""
+
+    @abstractmethod
     def size(self, digest: str) -> int:
         """Bytes of the artifact's files. `ArtifactNotFound`."""
 

@@ -94,6 +94,20 @@ class DiskStore(Store):
             names = sorted(os.listdir(self._artifacts)) if self._artifacts.is_dir() else []
         return [name.replace("-", ":") for name in names if _DIRECTORY.fullmatch(name)]
 
+    def strays(self) -> list[Path]:
+        with self._reporting():
+            names = sorted(os.listdir(self._artifacts)) if self._artifacts.is_dir() else []
+        return [self._artifacts / name for name in names if not _DIRECTORY.fullmatch(name)]
+
+    def remove_stray(self, path: Path) -> None:
+        if path not in self.strays():
+            raise StoreError(f"expected a stray file of {self._artifacts}, found {path}", hint="see `quire fsck`")
+        with self._reporting():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
     def size(self, digest: str) -> int:
         with self.lease(digest) as lease, self._reporting():
             return sum(path.lstat().st_size for path in lease.directory.rglob("*") if path.is_file())
