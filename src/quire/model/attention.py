@@ -12,6 +12,7 @@ The tokens of all requests stand in one row, [1, heads, tokens, head_dim], reque
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,29 +197,29 @@ def attend(
         output, _weight = partial_attention(q, k, v, scale=scale, causal=True)
         return output.transpose(0, 1)[None], None
     outputs, weights = plan.scratch(query)
-
-    def place(part: int, start: int, end: int, output: torch.Tensor, weight: torch.Tensor) -> None:
+    for part, start, end, output, weight in _partials(plan, layer, q, k, v, scale):
         outputs[part, :, start:end] = output
         weights[part, :, start:end] = weight
+    return merge(outputs, weights).to(query.dtype).transpose(0, 1)[None], None
 
+
+def _partials(
+    plan: AttentionPlan, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
+) -> Iterator[tuple[int, int, int, torch.Tensor, torch.Tensor]]:
+    """Every partial attention of a layer, with its part and the tokens `start:end` it is for."""
     for shared in plan.shared:
         here, seg = slice(shared.start, shared.end), shared.segment
-        place(
-            shared.depth,
-            shared.start,
-            shared.end,
-            *partial_attention(q[:, here], seg.keys[layer], seg.values[layer], scale=scale),
-        )
+        partial = partial_attention(q[:, here], seg.keys[layer], seg.values[layer], scale=scale)
+        yield shared.depth, shared.start, shared.end, *partial
     for span in plan.suffixes:
         here, until = slice(span.start, span.end), span.before + span.end - span.start
         keys, values = span.kv.keys[layer], span.kv.values[layer]
         if span.end - span.start == 1:  # its own key closes the range: nothing to mask
-            part = partial_attention(q[:, here], keys[:, :until], values[:, :until], scale=scale)
-            place(plan.depth, span.start, span.end, *part)
+            partial = partial_attention(q[:, here], keys[:, :until], values[:, :until], scale=scale)
+            yield plan.depth, span.start, span.end, *partial
             continue
-        part = partial_attention(q[:, here], k[:, here], v[:, here], scale=scale, causal=True)
-        place(plan.depth, span.start, span.end, *part)
+        partial = partial_attention(q[:, here], k[:, here], v[:, here], scale=scale, causal=True)
+        yield plan.depth, span.start, span.end, *partial
         if span.before:
-            part = partial_attention(q[:, here], keys[:, : span.before], values[:, : span.before], scale=scale)
-            place(plan.depth + 1, span.start, span.end, *part)
-    return merge(outputs, weights).to(query.dtype).transpose(0, 1)[None], None
+            partial = partial_attention(q[:, here], keys[:, : span.before], values[:, : span.before], scale=scale)
+            yield plan.depth + 1, span.start, span.end, *partial
