@@ -3,7 +3,7 @@
 from quire.model.attention import merge, partial_attention
 from quire.model.default import DEFAULT_MODEL
 from quire.model.forward import Row, forward, prefill
-from quire.model.kv import GrowingKV
+from quire.model.kv import GrowingKV, KVSpace, KVSpaceFull
 from quire.model.loading import LoadedModel, ModelFacts, ModelSource, find_model
 from quire.model.proving import check_exact
 from quire.model.tokenizer import TextTokenizer
@@ -11,6 +11,8 @@ from quire.model.tokenizer import TextTokenizer
 __all__ = [
     "DEFAULT_MODEL",
     "GrowingKV",
+    "KVSpace",
+    "KVSpaceFull",
     "LoadedModel",
     "ModelFacts",
     "ModelSource",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from quire.core import KVGeometry, KVSegment
+from quire.model.spans import Spans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,21 +17,84 @@ GRAIN = 64  # tokens: capacity is a multiple of this, so that short answers neve
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
+class KVSpaceFull(Exception):
+    """A space has no room for what was asked of it. A signal to make room; no caller of an engine sees it."""
+
+
+class KVSpace:
+    """Room for the suffixes of many requests, allocated once: `capacity` tokens, a multiple of GRAIN.
+
+    Memory is [2 (K, V), layers, kv_heads, capacity, head_dim]. On a CPU a page costs nothing until it is first written,
+    and low addresses are used first, so the process grows to what was needed at once and not to `capacity`.
+    Not thread-safe: it belongs to the engine's thread.
+    """
+
+    def __init__(self, geometry: KVGeometry, tokens: int, *, device: torch.device | str = "cpu") -> None:
+        """`tokens` are rounded up to a multiple of GRAIN. Raises: RuntimeError (torch) if memory does not do."""
+        self.geometry = geometry
+        self.device = device
+        self._spans = Spans(-(-tokens // GRAIN))
+        self._memory = _memory(geometry, self.capacity, device)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens in all."""
+        return self._spans.size * GRAIN
+
+    @property
+    def used(self) -> int:
+        """Tokens in regions that are taken, written or not."""
+        return self._spans.used * GRAIN
+
+    def region(self, start: int, tokens: int) -> torch.Tensor:
+        """[2, layers, kv_heads, tokens, head_dim], a view from token `start` on."""
+        return self._memory.narrow(3, start, tokens)
+
+    def resize(self, start: int, tokens: int, wanted: int, *, keep: int) -> int | None:
+        """Make the region of `tokens` at `start` one of `wanted`, all multiples of GRAIN, and keep its first `keep`.
+
+        `tokens` 0: a new region; `wanted` 0: give it back. Returns where it starts now; None where there is no room,
+        and then nothing has changed. Mutates.
+        """
+        old, new = tokens // GRAIN, wanted // GRAIN
+        if not new:
+            if old:
+                self._spans.give(start // GRAIN, old)
+            return 0
+        found = self._spans.resize(start // GRAIN, old, new) if old else self._spans.take(new)
+        if found is None:
+            return None
+        target = found * GRAIN
+        if keep and target != start:
+            overlapping = abs(target - start) < keep
+            layers = zip(self.region(target, keep).unbind(1), self.region(start, keep).unbind(1), strict=True)
+            for there, here in layers:  # one at a time, so that a copy between stays small
+                there.copy_(here.clone() if overlapping else here)
+        return target
+
+
 class GrowingKV:
     """K and V of one token sequence, per layer [kv_heads, capacity, head_dim], of which `length` tokens are valid.
 
-    Grows by doubling, so that each token is copied a constant number of times over a request's life. Over a fixed
-    buffer (a mapped artifact under construction) it never grows.
+    Grows by doubling, so that each token is copied a constant number of times over a request's life. It owns its
+    memory, or has a region of `space`, which may lie elsewhere after growing. Over a fixed buffer (a mapped artifact
+    under construction) it never grows.
     """
 
-    def __init__(self, geometry: KVGeometry, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, geometry: KVGeometry, *, space: KVSpace | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        """`device`: of its own memory, where it has no space."""
         self.geometry = geometry
         self.length = 0
+        self.capacity = 0
+        self._space = space
+        self._start = 0
         self._device = device
         self._fixed = False
         self.keys: Sequence[torch.Tensor] = ()
         self.values: Sequence[torch.Tensor] = ()
-        self._allocate(0)
+        self._resize(0)
 
     @classmethod
     def over(cls, segment: KVSegment, geometry: KVGeometry) -> GrowingKV:
@@ -46,9 +110,10 @@ class GrowingKV:
         return self.capacity * self.geometry.bytes_per_token
 
     def reserve(self, tokens: int) -> None:
-        """Make room for `tokens` more, keeping what is there. Mutates.
+        """Make room for `tokens` more, keeping what is there: twice what there was, or as little as will do. Mutates.
 
         Raises:
+            KVSpaceFull: its space has no room for them; nothing has changed.
             ValueError: the buffer is fixed and too small.
         """
         needed = self.length + tokens
@@ -56,7 +121,9 @@ class GrowingKV:
             return
         if self._fixed:
             raise ValueError(f"a fixed buffer of {self.capacity} tokens cannot hold {needed}")
-        self._allocate(max(needed, 2 * self.capacity if self.capacity < 1024 else self.capacity + 1024))
+        ahead = min(self.capacity, 1024)
+        if not (self._resize(max(needed, self.capacity + ahead)) or self._resize(needed)):
+            raise KVSpaceFull(f"no {needed} tokens in a row are free")
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from `length` on. Mutates."""
@@ -64,23 +131,47 @@ class GrowingKV:
             raise ValueError(f"cannot truncate {self.length} tokens to {length}")
         self.length = length
 
-    def fork(self) -> GrowingKV:
-        """An independent copy of the valid tokens."""
-        other = GrowingKV(self.geometry, device=self._device)
-        other.reserve(self.length)
+    def trim(self) -> None:
+        """Give back the room that no valid token needs. Mutates."""
+        self._resize(self.length)
+
+    def release(self) -> None:
+        """Forget all tokens and give all room back. May be called twice. Mutates."""
+        self.length = 0
+        self._resize(0)
+
+    def copy(self, other: GrowingKV, length: int) -> None:
+        """Take over the first `length` tokens of `other` in place of its own. Raises as `reserve`. Mutates."""
+        self.length = 0
+        self.reserve(length)
         for mine, theirs in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
-            theirs[:, : self.length] = mine[:, : self.length]
-        other.length = self.length
+            mine[:, :length] = theirs[:, :length]
+        self.length = length
+
+    def fork(self) -> GrowingKV:
+        """An independent copy of the valid tokens. Raises as `reserve`."""
+        other = GrowingKV(self.geometry, space=self._space, device=self._device)
+        other.copy(self, self.length)
         return other
 
-    def _allocate(self, capacity: int) -> None:
-        capacity = -(-capacity // GRAIN) * GRAIN
-        g = self.geometry
-        shape = (2, g.layers, g.kv_heads, capacity, g.head_dim)
-        fresh = torch.empty(shape, dtype=TORCH_DTYPES[g.dtype], device=self._device)
-        if self.length:
-            for layer in range(g.layers):
-                fresh[0, layer, :, : self.length] = self.keys[layer][:, : self.length]
-                fresh[1, layer, :, : self.length] = self.values[layer][:, : self.length]
-        self.keys, self.values = fresh[0].unbind(0), fresh[1].unbind(0)
+    def _resize(self, tokens: int) -> bool:
+        """Whether there is room for `tokens`; then it is taken, with the valid tokens in it."""
+        capacity = -(-tokens // GRAIN) * GRAIN
+        if self._space:
+            start = self._space.resize(self._start, self.capacity, capacity, keep=self.length)
+            if start is None:
+                return False
+            self._start, memory = start, self._space.region(start, capacity)
+        else:
+            memory = _memory(self.geometry, capacity, self._device)
+            for layer in range(self.geometry.layers if self.length else 0):
+                memory[0, layer, :, : self.length] = self.keys[layer][:, : self.length]
+                memory[1, layer, :, : self.length] = self.values[layer][:, : self.length]
+        self.keys, self.values = memory[0].unbind(0), memory[1].unbind(0)
         self.capacity = capacity
+        return True
+
+
+def _memory(geometry: KVGeometry, tokens: int, device: torch.device | str) -> torch.Tensor:
+    shape = (2, geometry.layers, geometry.kv_heads, tokens, geometry.head_dim)
+    return torch.empty(shape, dtype=TORCH_DTYPES[geometry.dtype], device=device)
