@@ -21,7 +21,8 @@
     │   ├── ModelUnreadable     found, but it does not load
     │   ├── ModelFetchFailed    the default model could not be downloaded or did not match its hash
     │   ├── ModelUnsupported    attention that the engine does not do exactly
-    │   └── ModelMismatch       a module compiled for another model or tokenizer
+    │   ├── ModelMismatch       a module compiled for another model or tokenizer
+    │   └── KernelsUnavailable  the kernels asked for cannot be compiled or do not run here
     ├── CompileError
     │   ├── ParentUnknown       a module names a parent that is not declared
     │   ├── ParentCycle         a module is its own ancestor
@@ -161,6 +162,9 @@ class ModelUnsupported(ModelError): ...
 
 
 class ModelMismatch(ModelError): ...
+
+
+class KernelsUnavailable(ModelError): ...
 
 
 class CompileError(QuireError):

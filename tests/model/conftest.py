@@ -9,27 +9,35 @@ from quire.model import LoadedModel, find_model
 
 from .families import FAMILIES, save_family
 
-GetModel = Callable[[str], LoadedModel]
+GetModel = Callable[..., LoadedModel]
+KERNELS = ("native", "torch")
 
 
 @pytest.fixture(scope="session")
 def family_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> GetModel:
-    """The loaded model of a family, made once."""
+    """The loaded model of a family on our kernels or on PyTorch's, made once."""
     root = tmp_path_factory.mktemp("families")
-    loaded: dict[str, LoadedModel] = {}
+    loaded: dict[tuple[str, str], LoadedModel] = {}
 
-    def get(family: str) -> LoadedModel:
-        if family not in loaded:
-            directory = save_family(family, root / family, tiny_tokenizer)
-            loaded[family] = find_model(str(directory), root).load(threads=1)
-        return loaded[family]
+    def get(family: str, kernels: str = "native") -> LoadedModel:
+        directory = root / family
+        if not directory.exists():
+            save_family(family, directory, tiny_tokenizer)
+        if (family, kernels) not in loaded:
+            loaded[family, kernels] = find_model(str(directory), root).load(threads=1, kernels=kernels)
+        return loaded[family, kernels]
 
     return get
 
 
+@pytest.fixture(params=KERNELS)
+def kernels(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(params=list(FAMILIES))
-def model(request: pytest.FixtureRequest, family_model: GetModel) -> LoadedModel:
-    return family_model(request.param)
+def model(request: pytest.FixtureRequest, family_model: GetModel, kernels: str) -> LoadedModel:
+    return family_model(request.param, kernels)
 
 
 @pytest.fixture

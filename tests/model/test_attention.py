@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quire.core import KVGeometry
-from quire.model import GrowingKV, attention, merge, partial_attention
+from quire.model import GrowingKV, merge, partial_attention, torch_attention
 
-DTYPES = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3}
+DTYPES = {"float32": 3e-5, "bfloat16": 2e-2, "float16": 2e-3}
 
 
 def whole(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
@@ -44,14 +44,14 @@ def test_parts_merge_to_the_whole(
     query = some(kv_heads * groups, tokens, head_dim) * sharp
     parts = [(some(kv_heads, n, head_dim), some(kv_heads, n, head_dim)) for n in (*lengths, tokens)]
     expected = whole(query, torch.cat([k for k, _ in parts], 1), torch.cat([v for _, v in parts], 1), 0.3)
-    for device_kernel in (partial_attention, attention._materialized):
+    for device_kernel in (partial_attention, torch_attention._materialized):
         outputs, weights = [], []
         for number, (key, value) in enumerate(parts):
             own = number == len(lengths)
             if device_kernel is partial_attention:
                 output, weight = partial_attention(query, key, value, scale=0.3, causal=own)
             else:
-                output, weight = attention._materialized(query, key, value, 0.3, own)
+                output, weight = torch_attention._materialized(query, key, value, 0.3, own)
             outputs.append(output.float())
             weights.append(weight)
         merged = merge(torch.stack(outputs), torch.stack(weights))

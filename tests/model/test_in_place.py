@@ -9,7 +9,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from quire.model import GrowingKV, LoadedModel, Row, forward
+from quire.model.forward import plan_attention
+from quire.model.kernels import NativeAttention
 
+from .conftest import GetModel
 from .running import Chain, compile_chain
 
 KERNEL = "aten::_scaled_dot_product_flash_attention_for_cpu"
@@ -37,7 +40,8 @@ def step(model: LoadedModel, chain: Chain, requests: int, tokens: int) -> Callab
     return lambda: forward(model, [Row(chain, kv, list(range(5, 5 + tokens))) for kv in kvs])
 
 
-def test_the_kernel_reads_the_segments_own_memory(llama: LoadedModel) -> None:
+def test_pytorchs_kernel_reads_the_segments_own_memory(family_model: GetModel) -> None:
+    llama = family_model("llama", "torch")
     chain = compile_chain(llama, [list(range(3, 80)), list(range(3, 50))])
     for run in (step(llama, chain, 3, 1), step(llama, chain, 2, 7)):
         with KernelInputs() as seen:
@@ -46,6 +50,18 @@ def test_the_kernel_reads_the_segments_own_memory(llama: LoadedModel) -> None:
             for segment in chain:
                 place = (segment.keys[layer].data_ptr(), segment.values[layer].data_ptr())
                 assert seen.addresses.count(place) == 1, "each segment is read once per layer, for all requests"
+
+
+def test_our_kernel_is_given_the_segments_own_memory(llama: LoadedModel) -> None:
+    chain = compile_chain(llama, [list(range(3, 80)), list(range(3, 50))])
+    kv = GrowingKV(llama.geometry)
+    kv.reserve(1)
+    plan = plan_attention([Row(chain, kv, [5])], llama.backend)
+    assert isinstance(plan, NativeAttention)
+    for segment, places in zip(chain, plan.addresses(), strict=False):
+        assert [tuple(p) for p in places] == [
+            (k.data_ptr(), v.data_ptr()) for k, v in zip(segment.keys, segment.values, strict=True)
+        ]
 
 
 def allocated(run: Callable[[], object]) -> int:

@@ -1,12 +1,12 @@
 """Models: finding, identifying and running them, and the layout of their KV."""
 
-from quire.model.attention import merge, partial_attention
 from quire.model.default import DEFAULT_MODEL
 from quire.model.forward import Row, forward, prefill
 from quire.model.kv import GrowingKV, KVSpace, KVSpaceFull
 from quire.model.loading import LoadedModel, ModelFacts, ModelSource, find_model
 from quire.model.proving import check_exact
 from quire.model.tokenizer import TextTokenizer
+from quire.model.torch_attention import merge, partial_attention
 
 __all__ = [
     "DEFAULT_MODEL",

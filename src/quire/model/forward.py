@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from quire.core import KVSegment
+    from quire.model.backends import Backend
     from quire.model.kv import GrowingKV
     from quire.model.loading import LoadedModel
 
@@ -31,7 +32,7 @@ class Row:
         return (self.chain[-1].position_end if self.chain else 0) + self.kv.length
 
 
-def plan_attention(rows: Sequence[Row]) -> AttentionPlan:
+def plan_attention(rows: Sequence[Row], backend: Backend) -> AttentionPlan:
     """Spans for rows in the order given; rows with a common chain prefix must stand side by side (`order`)."""
     shared: list[SharedSpan] = []
     suffixes: list[SuffixSpan] = []
@@ -46,7 +47,7 @@ def plan_attention(rows: Sequence[Row]) -> AttentionPlan:
                 shared.append(SharedSpan(segment, start, end, depth))
         suffixes.append(SuffixSpan(row.kv, start, end, row.kv.length))
         start = end
-    return AttentionPlan(shared, suffixes)
+    return backend.attention(shared, suffixes)
 
 
 def order(rows: Sequence[Row]) -> list[int]:
@@ -75,7 +76,9 @@ def forward(model: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
     token_ids = torch.tensor([[t for row in ordered for t in row.token_ids]], device=device)
     positions = torch.cat([torch.arange(row.position, row.position + len(row.token_ids)) for row in ordered])
     lasts = torch.tensor([len(row.token_ids) for row in ordered]).cumsum(0) - 1
-    logits = model.compute(token_ids, positions[None].to(device), plan_attention(ordered), lasts.to(device))
+    logits = model.compute(
+        token_ids, positions[None].to(device), plan_attention(ordered, model.backend), lasts.to(device)
+    )
     for row in ordered:
         row.kv.length += len(row.token_ids)
     back = torch.empty(len(arranged), dtype=torch.long)

@@ -14,11 +14,13 @@ import torch
 from quire.core import KVGeometry
 from quire.errors import ModelNotFound, ModelUnreadable, ModelUnsupported, QuireError
 from quire.model.attention import ATTENTION_NAME, AttentionPlan, attend
+from quire.model.backends import Backend, choose_backend
 from quire.model.default import DEFAULT_MODEL, default_model, gguf_model
 from quire.model.fingerprint import model_fingerprint, tokenizer_fingerprint
 from quire.model.kv import TORCH_DTYPES
 from quire.model.support import check_supported
 from quire.model.tokenizer import TextTokenizer
+from quire.model.twin import twin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,11 +48,16 @@ class ModelFacts:
 class ModelSource:
     """A model on disk, identified but not loaded: enough for keys, token counts and dry runs."""
 
-    def __init__(self, name: str, directory: Path, revision: str, dtype: str) -> None:
-        """Raises: ModelUnreadable, ModelUnsupported."""
+    def __init__(self, name: str, directory: Path, revision: str, dtype: str, weights: str = "auto") -> None:
+        """`weights`: see `choose_backend`; rounded ones make another model, with a fingerprint of its own.
+
+        Raises:
+            ModelUnreadable, ModelUnsupported.
+        """
         from transformers import AutoConfig
 
         self.directory = directory
+        self.weights = weights
         with _reading(
             f"{directory} has no model configuration that transformers can read",
             hint="the directory needs a config.json of a causal language model",
@@ -63,7 +70,7 @@ class ModelSource:
             name=name,
             revision=revision,
             architecture=f"{self.config.model_type}-{self.config.num_hidden_layers}x{self.config.hidden_size}",
-            fingerprint=model_fingerprint(directory, self.dtype),
+            fingerprint=model_fingerprint(directory, self.dtype if weights == "auto" else f"{self.dtype}+{weights}"),
             tokenizer_fingerprint=tokenizer_fingerprint(directory),
             geometry=geometry,
             max_positions=int(self.config.max_position_embeddings),
@@ -87,11 +94,15 @@ class ModelSource:
             self._tokenizer = TextTokenizer(tokenizer, eos_ids)
         return self._tokenizer
 
-    def load(self, *, device: str = "cpu", threads: int | None = None) -> LoadedModel:
-        """Read the weights. `threads` is the number of cores for one operation; None keeps the library's choice.
+    def load(self, *, device: str = "cpu", threads: int | None = None, kernels: str = "auto") -> LoadedModel:
+        """Read the weights.
+
+        Args:
+            threads: cores for one operation; None keeps the library's choice.
+            kernels: see `choose_backend`.
 
         Raises:
-            ModelUnreadable, ModelUnsupported.
+            ModelUnreadable, ModelUnsupported, KernelsUnavailable.
         """
         from transformers import AttentionInterface, AutoModelForCausalLM
 
@@ -103,7 +114,7 @@ class ModelSource:
                 self.directory,
                 local_files_only=True,
                 dtype=TORCH_DTYPES[self.dtype],
-                attn_implementation=ATTENTION_NAME,
+                attn_implementation="sdpa",
                 output_loading_info=True,
             )
         # Transformers fills what is missing with random numbers and goes on.
@@ -114,14 +125,15 @@ class ModelSource:
             )
         with _reading(f"the model does not fit on the device {device!r}", hint="choose another model.device"):
             hf = hf.to(device)
-        return LoadedModel(self, hf.eval().requires_grad_(False))
+        return LoadedModel(self, hf.eval().requires_grad_(False), choose_backend(kernels, hf.device, self.weights))
 
 
 class LoadedModel:
     """Weights in memory and the forward pass over flat batches. One pass at a time; calls from threads queue up."""
 
-    def __init__(self, source: ModelSource, hf: Any) -> None:
-        if not getattr(hf, "_supports_attention_backend", False):
+    def __init__(self, source: ModelSource, plain: Any, backend: Backend) -> None:
+        """`plain`: the transformers model; what runs is a twin of it on `backend`."""
+        if not getattr(plain, "_supports_attention_backend", False):
             raise ModelUnsupported(
                 f"{source.config.model_type} does not let its attention be replaced in transformers",
                 hint="choose a model whose code uses transformers' attention interface",
@@ -132,12 +144,15 @@ class LoadedModel:
         self.geometry = source.facts.geometry
         self.max_positions = source.facts.max_positions
         self.vocabulary = source.facts.vocabulary
-        self.hf = hf
+        self.plain = plain
+        self.backend = backend
+        with torch.inference_mode():
+            self.hf = twin(plain, backend, ATTENTION_NAME)
         self._lock = threading.RLock()
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.hf.device
+        device: torch.device = self.plain.device
         return device
 
     def compute(
@@ -166,15 +181,16 @@ class LoadedModel:
         Holds the lock: the engine waits meanwhile.
         """
         with self._lock, torch.inference_mode():
-            self.hf.set_attn_implementation("sdpa")
-            try:
-                yield self.hf
-            finally:
-                self.hf.set_attn_implementation(ATTENTION_NAME)
+            yield self.plain
 
 
 def find_model(
-    name: str, home: Path, *, dtype: str = "auto", progress: Callable[[str], None] | None = None
+    name: str,
+    home: Path,
+    *,
+    dtype: str = "auto",
+    weights: str = "auto",
+    progress: Callable[[str], None] | None = None,
 ) -> ModelSource:
     """The model called `name`: the built-in default, a directory, a GGUF file or a Hub repository.
 
@@ -187,21 +203,21 @@ def find_model(
     path = Path(name).expanduser()
     if name == DEFAULT_MODEL and not path.exists():
         directory, revision = default_model(home, progress)
-        return ModelSource(name, directory, revision, dtype)
+        return ModelSource(name, directory, revision, dtype, weights)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelNotFound(f"no GGUF file at {path}", hint="check the path")
         directory, revision = gguf_model(path.resolve(), home, progress)
-        return ModelSource(path.stem, directory, revision, dtype)
+        return ModelSource(path.stem, directory, revision, dtype, weights)
     if path.is_dir():
-        return ModelSource(path.name, path.resolve(), "local", dtype)
+        return ModelSource(path.name, path.resolve(), "local", dtype, weights)
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise ModelNotFound(
             f"no model at {name!r}: neither a directory, a .gguf file, nor a Hub name like owner/model",
             hint=f"the built-in model is {DEFAULT_MODEL!r}",
         )
     directory = _hub_snapshot(name)
-    return ModelSource(name, directory, directory.name, dtype)
+    return ModelSource(name, directory, directory.name, dtype, weights)
 
 
 @contextlib.contextmanager

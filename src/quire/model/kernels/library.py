@@ -1,0 +1,137 @@
+"""Compiling the kernels for this very machine, once, and calling them.
+
+A general binary would have to leave out the wide vector units that make the difference, so the source is compiled on
+first use, about five seconds, and kept in the user's cache directory under a name that says all it depends on. It
+calls no PyTorch code, only the OpenMP runtime that PyTorch itself has loaded: a second one in the process would have
+its own threads, and the two would fight for the cores.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import blake3
+import torch
+
+from quire.errors import KernelsUnavailable
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC")
+DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
+SECONDS = 300  # of a compiler that does not end
+
+_SIZE = ctypes.c_int64
+_ADDRESS = ctypes.c_void_p
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The loaded kernels. `wide`: columns of a packed panel; `split`: keys, `chunk`: rows of one partial result."""
+
+    pack: ctypes._NamedFuncPointer
+    linear: ctypes._NamedFuncPointer
+    attend: ctypes._NamedFuncPointer
+    wide: int
+    split: int
+    chunk: int
+    identity: str
+
+
+@functools.cache
+def load_library() -> Library:
+    """Compile what is not compiled yet, and load it.
+
+    Raises:
+        KernelsUnavailable: no compiler, no OpenMP runtime to share, or the compiler failed; the message has its words.
+    """
+    path = _compiled()
+    try:
+        dll = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise KernelsUnavailable(f"{path} does not load: {error}", hint="delete the file and start again") from error
+    constants = (_SIZE * 4)()
+    dll.quire_constants(constants)
+    wide, split, chunk, _lanes = constants
+    dll.quire_pack.argtypes = [_ADDRESS, _SIZE, _SIZE, _SIZE, _ADDRESS, _SIZE]
+    dll.quire_linear.argtypes = [_ADDRESS, _SIZE, *[_ADDRESS] * 3, _SIZE, _ADDRESS, *[_SIZE] * 6]
+    dll.quire_attend.argtypes = [_ADDRESS, _SIZE, *[_ADDRESS] * 5]
+    for function in (dll.quire_pack, dll.quire_linear, dll.quire_attend):
+        function.restype = None
+    return Library(dll.quire_pack, dll.quire_linear, dll.quire_attend, wide, split, chunk, path.stem)
+
+
+def _compiled() -> Path:
+    """The shared object for this source, compiler, processor and OpenMP runtime; compiled if it is not there."""
+    compiler = os.environ.get("CXX", "g++")
+    runtime = _openmp_runtime()
+    identity = "\n".join([SOURCE.read_text(), _version(compiler), *FLAGS, _processor(), str(runtime)])
+    name = blake3.blake3(identity.encode()).hexdigest()[:16]
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    directory = Path(base).expanduser() / "quire" / "kernels"
+    target = directory / f"{name}.so"
+    if target.exists():
+        return target
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory) as work:
+            half, whole = Path(work, "kernels.o"), Path(work, "kernels.so")
+            _run([compiler, *FLAGS, "-c", str(SOURCE), "-o", str(half)])
+            _run([compiler, "-shared", str(half), str(runtime), "-o", str(whole)])
+            whole.replace(target)  # at once: a process that starts meanwhile finds all of it or nothing
+    except OSError as error:
+        raise KernelsUnavailable(
+            f"the compiled kernels cannot be kept in {directory}: {error.strerror}",
+            hint="make it writable, or set XDG_CACHE_HOME to a directory that is",
+        ) from error
+    return target
+
+
+def _openmp_runtime() -> Path:
+    """The OpenMP library that PyTorch uses in this process."""
+    beside = Path(torch.__file__).parent / "lib"
+    candidates = [*beside.glob("libgomp*.so*"), *beside.parent.parent.glob("torch.libs/libgomp*.so*")]
+    mapped: list[Path] = []
+    if (maps := Path("/proc/self/maps")).exists():
+        names = {line.split()[-1] for line in maps.read_text().splitlines() if "/" in line}
+        mapped = sorted(Path(n) for n in names if Path(n).name.startswith(("libgomp", "libiomp5", "libomp")))
+    for found in (*mapped, *candidates):
+        return found
+    raise KernelsUnavailable("no OpenMP library of PyTorch was found to share", hint="use model.kernels = torch")
+
+
+def _version(compiler: str) -> str:
+    return _run([compiler, "--version"])
+
+
+def _processor() -> str:
+    """What -march=native depends on: a home directory may be shared by different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - the compiler that the user named, on our own source
+            command, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelsUnavailable(
+            f"the C++ compiler {command[0]!r} does not run: {error}",
+            hint="install g++ (Debian: apt install g++), name another with CXX, or use model.kernels = torch",
+        ) from error
+    if done.returncode:
+        raise KernelsUnavailable(
+            f"{command[0]} could not compile the kernels: {' '.join(done.stderr.split())[:500]}",
+            hint="use model.kernels = torch, or another compiler with CXX",
+        )
+    return done.stdout

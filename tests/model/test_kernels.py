@@ -1,0 +1,123 @@
+"""Linear layers of our own, where the kernels come from, and what a request's company does to its bits: nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quire.errors import KernelsUnavailable
+from quire.model import GrowingKV, LoadedModel, Row, forward
+from quire.model.backends import NativeBackend, TorchBackend, choose_backend
+from quire.model.kernels import PackedLinear, load_library, quantized
+
+from .running import compile_chain
+
+ALLOWED = {"float32": 2e-6, "bfloat16": 4e-3, "float16": 6e-4}  # of the largest result
+CPU = torch.device("cpu")
+
+
+def layer(dtype: str, wide: int, deep: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    weight = torch.randn(wide, deep, generator=draw).to(getattr(torch, dtype))
+    return weight, torch.randn(wide, generator=draw).to(getattr(torch, dtype))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    dtype=st.sampled_from(list(ALLOWED)),
+    rows=st.sampled_from([1, 2, 5, 11, 12, 13, 24, 25, 64]),
+    wide=st.sampled_from([1, 31, 32, 33, 96, 200]),
+    deep=st.sampled_from([1, 16, 70, 1023, 1024, 1025, 2100]),
+    biased=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_packed_layer_is_the_layer(dtype: str, rows: int, wide: int, deep: int, biased: bool, seed: int) -> None:
+    weight, bias = layer(dtype, wide, deep, seed)
+    packed = PackedLinear(load_library(), weight, bias if biased else None)
+    x = torch.randn(rows, deep, generator=torch.Generator().manual_seed(seed)).to(weight.dtype)
+    result = packed(x)
+    exact = x.double() @ weight.double().T + (bias.double() if biased else 0)
+    assert result.dtype == x.dtype
+    assert float((result.double() - exact).abs().max() / exact.abs().max()) < ALLOWED[dtype]
+    alone = torch.cat([packed(x[i : i + 1]) for i in range(rows)])
+    assert torch.equal(alone, result), "a row's bits do not depend on the rows beside it"
+
+
+def test_a_packed_layer_takes_any_shape_and_stride() -> None:
+    weight, bias = layer("float32", 40, 24, 1)
+    packed = PackedLinear(load_library(), weight, bias)
+    x = torch.randn(2, 24, 3).transpose(1, 2)
+    torch.testing.assert_close(packed(x), torch.nn.functional.linear(x, weight, bias))
+
+
+def test_int8_weights_are_rounded_by_output() -> None:
+    weight, _ = layer("bfloat16", 70, 300, 2)
+    weight[3] *= 100  # an output of another size keeps its own precision
+    rounded, scale = quantized(weight)
+    x = torch.randn(7, 300).bfloat16()
+    result = PackedLinear(load_library(), rounded, None, scale)(x).double()
+    torch.testing.assert_close(result, x.double() @ (rounded.double() * scale[:, None].double()).T, rtol=8e-3, atol=0.1)
+    exact = x.double() @ weight.double().T
+    assert float(((result - exact).norm(dim=0) / exact.norm(dim=0)).max()) < 0.02
+
+
+def test_logits_are_the_same_bits_alone_in_a_batch_and_in_pieces(llama: LoadedModel) -> None:
+    chain = compile_chain(llama, [list(range(3, 80)), list(range(3, 50))])
+    questions = [list(range(5, 5 + n)) for n in (1, 4, 13, 40)]
+
+    def asked(which: list[int]) -> torch.Tensor:
+        return forward(llama, [Row(chain, GrowingKV(llama.geometry), questions[i]) for i in which])
+
+    together = asked([0, 1, 2, 3])
+    for i in range(4):
+        assert torch.equal(asked([i])[0], together[i])
+    kv, logits = GrowingKV(llama.geometry), torch.empty(0)
+    for start, end in ((0, 1), (1, 20), (20, 33), (33, 40)):
+        others = [Row(chain, GrowingKV(llama.geometry), questions[1])]
+        logits = forward(llama, [*others, Row(chain, kv, questions[3][start:end])])[1]
+    assert torch.equal(logits, together[3])
+
+
+def test_without_a_compiler_auto_takes_pytorch_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    load_library.cache_clear()
+    assert isinstance(choose_backend("auto", CPU), TorchBackend)
+    assert "no-such-compiler" in caplog.text
+    for name, weights in (("native", "auto"), ("auto", "int8")):
+        with pytest.raises(KernelsUnavailable, match="does not run"):
+            choose_backend(name, CPU, weights)
+    load_library.cache_clear()
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "broken"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho it is broken >&2; exit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load_library.cache_clear()
+    with pytest.raises(KernelsUnavailable, match="it is broken"):
+        load_library()
+    assert not list((tmp_path / "quire" / "kernels").iterdir()), "nothing half-made is left"
+    load_library.cache_clear()
+
+
+def test_a_processor_with_matrix_units_gets_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert isinstance(choose_backend("auto", CPU), TorchBackend)
+    assert isinstance(choose_backend("native", CPU), NativeBackend)
+
+
+def test_int8_is_refused_where_it_cannot_be() -> None:
+    with pytest.raises(KernelsUnavailable, match="own kernels"):
+        choose_backend("torch", CPU, "int8")
+    with pytest.raises(KernelsUnavailable, match="CPU"):
+        choose_backend("auto", torch.device("meta"), "int8")
