@@ -1,5 +1,6 @@
 # make demo    see it answer          make test    every check but the slow ones
 # make bench   measure this machine   make docs    write the generated pages
+# make bench-engine   Quire, transformers and vLLM on the same requests (docs/benchmarks.md)
 # PIP_FLAGS goes to pip: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" installs PyTorch
 # without CUDA on Linux.
 
@@ -14,7 +15,7 @@ DEVELOPS := .venv/.develops
 # The suites use tiny models: a second thread costs more than it gives, and a busy machine makes it far worse.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo test test-slow lint bench docs venv clean
+.PHONY: demo test test-slow lint bench bench-engine docs venv clean
 
 demo: $(RUNS)
 	$(BIN)/quire demo
@@ -34,6 +35,12 @@ lint: venv
 bench: $(RUNS)
 	mkdir -p bench-results
 	$(BIN)/quire bench restore $(BENCH_FLAGS) --json bench-results/restore-$$(date -u +%Y%m%dT%H%M%SZ).json
+
+bench-engine: $(RUNS)
+	$(PIP) -q -e '.[bench]'
+	mkdir -p bench-results
+	at=bench-results/engine-$$(date -u +%Y%m%dT%H%M%SZ); \
+		$(BIN)/quire bench engine --pip-flags="$(PIP_FLAGS)" $(BENCH_FLAGS) --json $$at.json --plot $$at.svg
 
 docs: $(RUNS)
 	$(BIN)/python -m quire.cli.reference docs

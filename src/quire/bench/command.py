@@ -11,18 +11,28 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from quire.bench.engine.options import (
+    ARMS,
+    ENGINE_SECTIONS,
+    LEVELS,
+    EngineOptions,
+    check_plot,
+    parse_arms,
+    parse_engine_sections,
+    parse_levels,
+)
 from quire.bench.options import SECTIONS, Options, parse_sections
 from quire.bench.report import print_report
 from quire.errors import StoreError
 
 WIDTH = 160  # columns of a pipe: wide enough that a row stays on one line
 
-bench = typer.Typer(no_args_is_help=True, help="Measure this machine: what restoring saves, against transformers.")
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine: what restoring saves and how fast the engine is.")
 
 
 @bench.callback()
 def _benchmarks() -> None:
-    """Measure this machine: what restoring saves, against transformers."""
+    """Measure this machine: what restoring saves and how fast the engine is."""
 
 
 @bench.command("restore")
@@ -60,10 +70,84 @@ def restore(
     with notes.status("starting") as status:
         report = measure_restore(options, sections, lambda text: status.update(escape(text)))
     print_report(report, notes if to_stdout else _console(stderr=False))
-    if to_stdout:
-        typer.echo(report.to_json())
-    elif json_file is not None:
-        _write(json_file, report.to_json() + "\n")
+    _emit(report.to_json(), json_file)
+
+
+@bench.command("engine")
+def engine(
+    model: Annotated[str | None, typer.Option(help="As model.path in quire.toml; default: the built-in model.")] = None,
+    document: Annotated[
+        Path | None, typer.Option(help="Text, markdown or a SQuAD JSON file; default: the long document of a checkout.")
+    ] = None,
+    article: Annotated[str | None, typer.Option(help="Title of the SQuAD article; default: the first.")] = None,
+    arms: Annotated[str, typer.Option(help=f"Who answers, with commas between: {', '.join(ARMS)}.")] = "",
+    concurrency: Annotated[str, typer.Option(help="Requests at once, with commas between.")] = ",".join(
+        map(str, LEVELS)
+    ),
+    only: Annotated[str, typer.Option(help=f"Sections, with commas between: {', '.join(ENGINE_SECTIONS)}.")] = "",
+    repeat: Annotated[int, typer.Option(min=1, help="Repetitions; figures are medians over them.")] = 3,
+    threads: Annotated[int, typer.Option(min=0, help="Cores of one operation; 0: all.")] = 0,
+    full: Annotated[
+        bool, typer.Option("--full", help="Let transformers answer every request; else it is scaled up from 4.")
+    ] = False,
+    vllm: Annotated[
+        str,
+        typer.Option(help="auto: an environment made on first use, 3.4 GB; skip; or the path of a Python with vLLM."),
+    ] = "auto",
+    pip_flags: Annotated[str, typer.Option(help="For making that environment, such as --extra-index-url URL.")] = "",
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Directory on a disk, for the compiled document while it runs; default: the temporary one."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the figures there, .png or .svg.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there, one line; - for standard output.")
+    ] = None,
+) -> None:
+    """Let Quire, transformers and vLLM answer the same requests on one document, alone and many at once.
+
+    Each in a process of its own, by turns, in medians and ratios, beside what the machine allows. A missed target is
+    shown and does not fail the command; an arm that fails is reported, and the others go on. Run it on a machine that
+    does nothing else.
+    """
+    options = EngineOptions(
+        model=model,
+        document=document,
+        article=article,
+        arms=parse_arms(arms, vllm),
+        levels=parse_levels(concurrency),
+        sections=parse_engine_sections(only),
+        repeat=repeat,
+        threads=threads,
+        full=full,
+        vllm=vllm,
+        pip_flags=pip_flags,
+        work=work,
+    )
+    to_stdout = json_file == Path("-")
+    if plot is not None:
+        check_plot(plot, options.sections)
+    for file in (plot, None if to_stdout else json_file):
+        if file is not None:
+            _check_writable(file)
+    from quire.bench.engine.measure import measure_engine  # PyTorch and transformers, as above
+    from quire.bench.engine.plot import draw
+    from quire.bench.engine.report import print_engine_report
+
+    notes = _console(stderr=True)
+    with notes.status("starting") as status:
+        report = measure_engine(options, lambda text: status.update(escape(text)))
+    print_engine_report(report, notes if to_stdout else _console(stderr=False))
+    _emit(report.to_json(), json_file)
+    if plot is not None:
+        draw(report, plot)
+
+
+def _emit(line: str, file: Path | None) -> None:
+    if file == Path("-"):
+        typer.echo(line)
+    elif file is not None:
+        _write(file, line + "\n")
 
 
 def _console(*, stderr: bool) -> Console:

@@ -15,7 +15,7 @@ import torch
 
 from quire.bench.figures import Figure, alternate, at_most, milliseconds, ratio
 from quire.bench.floors import decode_floor, weight_bytes
-from quire.bench.reference import filled_dynamic_cache
+from quire.bench.reference import TokenClock, filled_dynamic_cache
 from quire.bench.workbench import MODULE
 from quire.errors import MeasurementFailed
 
@@ -23,21 +23,6 @@ if TYPE_CHECKING:
     from quire.bench.workbench import Workbench
 
 TOKENS = 33  # the first one stops the question's prefill and starts the clock
-
-
-class TokenClock:
-    """When each token came; transformers' streamer interface (`put`, `end`), whose first `put` is the prompt."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        self.token_ids: list[int] = []
-
-    def put(self, value: torch.Tensor) -> None:
-        self.times.append(time.perf_counter())
-        self.token_ids += value.flatten().tolist()
-
-    def end(self) -> None:
-        """Nothing is held back."""
 
 
 def measure_decode(bench: Workbench) -> list[Figure]:
@@ -81,7 +66,6 @@ def _engine(bench: Workbench, question: str, chosen: dict[str, list[int]]) -> fl
 def _generate(bench: Workbench, question: str, chosen: dict[str, list[int]]) -> float:
     from transformers import GenerationConfig
 
-    clock = TokenClock()
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=TOKENS,
@@ -90,8 +74,9 @@ def _generate(bench: Workbench, question: str, chosen: dict[str, list[int]]) -> 
         repetition_penalty=1.0,
     )
     with bench.lease() as lease, bench.model.reference() as hf:
-        past: Any = filled_dynamic_cache(bench.model, lease.segments)
+        past: Any = filled_dynamic_cache(hf.config, lease.segments)
         prompt = torch.tensor([[*bench.token_ids, *bench.suffix_ids(question)]], device=hf.device)
+        clock = TokenClock(prompt.shape[1])
         hf.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
@@ -99,8 +84,8 @@ def _generate(bench: Workbench, question: str, chosen: dict[str, list[int]]) -> 
             generation_config=config,
             streamer=clock,
         )
-    chosen["transformers"] = clock.token_ids[prompt.shape[1] :]
-    return _per_token(clock.times[1:])
+    chosen["transformers"] = clock.token_ids
+    return _per_token(clock.times)
 
 
 def _per_token(times: list[float]) -> float:

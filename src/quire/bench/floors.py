@@ -46,7 +46,7 @@ def prefill_operations(model: LoadedModel, tokens: int, behind: int = 0) -> int:
     `behind`: tokens before them whose KV is there already.
     """
     pairs = behind * tokens + tokens * (tokens + 1) // 2  # of a query and a key before it
-    head = int(2 * model.hf.get_input_embeddings().weight.numel())
+    head = int(2 * model.plain.get_input_embeddings().weight.numel())
     return 2 * _inner_weights(model) * tokens + _attention_operations(model) * pairs + head
 
 
@@ -57,7 +57,7 @@ def prefill_floor(model: LoadedModel, tokens: int, machine: Machine) -> float:
 
 def step_operations(model: LoadedModel, requests: int, context: int) -> int:
     """Floating-point operations of one token for each of `requests`, each behind `context` tokens."""
-    head = int(model.hf.get_input_embeddings().weight.numel())
+    head = int(model.plain.get_input_embeddings().weight.numel())
     return requests * (2 * (_inner_weights(model) + head) + _attention_operations(model) * context)
 
 
@@ -81,10 +81,10 @@ def matrix_rate(machine: Machine) -> float:
 
 
 def _inner_weights(model: LoadedModel) -> int:
-    embedding = model.hf.get_input_embeddings().weight
-    return int(sum(p.numel() for p in model.hf.base_model.parameters()) - embedding.numel())
+    embedding = model.plain.get_input_embeddings().weight
+    return int(sum(p.numel() for p in model.plain.base_model.parameters()) - embedding.numel())
 
 
 def _attention_operations(model: LoadedModel) -> int:
-    config = model.hf.config
+    config = model.plain.config
     return int(4 * config.num_hidden_layers * config.num_attention_heads * model.geometry.head_dim)

@@ -28,8 +28,9 @@ class Machine:
     """What a reader needs to judge a figure. The machine's name is not among it.
 
     `copy_rate`: bytes per second read and written together, by copying a large buffer (as STREAM's Copy kernel,
-    McCalpin 1995). `product_rate`: floating-point operations per second of a square matrix product in the model's
-    dtype. Both with `threads`.
+    McCalpin 1995). `read_rate`: bytes per second only read, by summing the same buffer. `product_rate`: floating-point
+    operations per second of a square matrix product in the model's dtype, `float32_rate` in float32: without matrix
+    instructions for a 16-bit dtype that is the faster one. All with `threads`.
     """
 
     cpu: str
@@ -42,7 +43,9 @@ class Machine:
     python: str
     libraries: dict[str, str]
     copy_rate: float
+    read_rate: float
     product_rate: float
+    float32_rate: float
     date: str
 
 
@@ -59,7 +62,9 @@ def describe_machine(work: Path, dtype: torch.dtype) -> Machine:
         python=platform.python_version(),
         libraries={name: version(name) for name in LIBRARIES},
         copy_rate=measure_copy(),
+        read_rate=measure_read(),
         product_rate=measure_product(dtype),
+        float32_rate=measure_product(torch.float32),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -90,6 +95,12 @@ def measure_copy() -> float:
     source = torch.ones(COPIED, dtype=torch.uint8)
     target = torch.zeros_like(source)
     return 2 * COPIED / _median_seconds(lambda: target.copy_(source))
+
+
+def measure_read() -> float:
+    """Bytes per second of summing `COPIED` bytes of float32."""
+    source = torch.ones(COPIED // 4, dtype=torch.float32)
+    return COPIED / _median_seconds(lambda: source.sum())
 
 
 def measure_product(dtype: torch.dtype) -> float:

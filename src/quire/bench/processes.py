@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from quire.errors import MeasurementFailed, QuireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
 PATIENCE = 900.0  # seconds for one answer: a large model on a slow disk
@@ -21,17 +24,31 @@ FAREWELL = 10.0  # seconds to leave after its input has ended
 
 
 class Child:
-    """``python -m MODULE`` with the interpreter of this process. Use it with `with`."""
+    """``python -m MODULE`` with the interpreter of this process, or another command. Use it with `with`.
 
-    def __init__(self, module: str) -> None:
+    It gets a process group of its own: Ctrl-C is then ours to answer, and what the child started ends with it.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *,
+        command: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
+        """`command`: instead of ``python -m module``. `environ`: beyond that of this process. `log`: for its errors."""
         self.module = module
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by `close`
+        self._log = log
+        self._errors = _text_file(log)
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", module],
+            command or [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            env=os.environ | dict(environ or {}),
+            start_new_session=True,
         )
 
     @property
@@ -44,7 +61,7 @@ class Child:
         Raises:
             MeasurementFailed: the process refused the order, ended, or took longer than `PATIENCE`.
         """
-        timer = threading.Timer(PATIENCE, self._process.kill)
+        timer = threading.Timer(PATIENCE, self.kill)
         timer.start()
         try:
             if self._process.stdin is None or self._process.stdout is None:
@@ -59,7 +76,9 @@ class Child:
         if not line:
             raise MeasurementFailed(
                 f"expected figures from {self.module}, found that it ended: {self._last_words()}",
-                hint="is there memory enough for two processes with the model?",
+                hint=f"the end of {self._log} says more"
+                if self._log
+                else "is there memory enough for two processes with the model?",
             )
         answer: dict[str, Any] = json.loads(line)
         if refused := answer.get("refused"):
@@ -74,7 +93,7 @@ class Child:
         try:
             self._process.wait(FAREWELL)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
@@ -87,14 +106,31 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._process.kill()
+            self.kill()
         self.close()
 
-    def _last_words(self) -> str:
-        self._process.wait()
+    def kill(self) -> None:
+        """End the process and what it started, at once. `close` is still needed."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def tail(self, lines: int) -> list[str]:
+        """The last lines of what it wrote to standard error, empty ones left out."""
         self._errors.seek(0)
-        lines = [line.strip() for line in self._errors if line.strip()]
-        return lines[-1] if lines else f"exit status {self._process.returncode}"
+        return [line.rstrip() for line in self._errors if line.strip()][-lines:]
+
+    def _last_words(self) -> str:
+        status = self._process.wait()
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return "; ".join([*self.tail(1), how])
+
+
+def _text_file(path: Path | None) -> TextIO:
+    """`path` opened anew to be written and read, or a temporary file."""
+    if path is None:
+        return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+    return path.open("w+", encoding="utf-8", errors="replace")
 
 
 def answer_orders(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

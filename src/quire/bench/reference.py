@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from quire.core import KVSegment
-    from quire.model import LoadedModel
+
+
+class TokenClock:
+    """When each new token came: transformers' streamer interface (`put`, `end`), which is given the prompt first.
+
+    `times`: by `time.perf_counter`, one per token of `token_ids`.
+    """
+
+    def __init__(self, prompt: int) -> None:
+        """`prompt`: tokens of the prompt, which do not count."""
+        self.times: list[float] = []
+        self.token_ids: list[int] = []
+        self._skip = prompt
+
+    def put(self, value: torch.Tensor) -> None:
+        given = value.flatten().tolist()
+        new = given[self._skip :]
+        self._skip = max(self._skip - len(given), 0)
+        self.times += [time.perf_counter()] * len(new)
+        self.token_ids += new
+
+    def end(self) -> None:
+        """Nothing is held back."""
 
 
 def prefill_logits(hf: Any, token_ids: Sequence[int]) -> torch.Tensor:
@@ -20,12 +43,15 @@ def prefill_logits(hf: Any, token_ids: Sequence[int]) -> torch.Tensor:
     return logits
 
 
-def filled_dynamic_cache(model: LoadedModel, chain: Sequence[KVSegment]) -> Any:
-    """Transformers' DynamicCache holding a copy of the KV of `chain`, as after a prefill of its tokens."""
+def filled_dynamic_cache(config: Any, chain: Sequence[KVSegment]) -> Any:
+    """Transformers' DynamicCache holding a copy of the KV of `chain`, as after a prefill of its tokens.
+
+    `config`: the model's, as transformers reads it.
+    """
     from transformers import DynamicCache
 
-    past = DynamicCache(config=model.hf.config)
-    for layer in range(model.geometry.layers):
+    past = DynamicCache(config=config)
+    for layer in range(len(chain[0].keys)):
         keys = torch.cat([segment.keys[layer] for segment in chain], dim=1)
         values = torch.cat([segment.values[layer] for segment in chain], dim=1)
         past.update(keys[None], values[None], layer)

@@ -52,35 +52,55 @@ class Report:
 
 def describe(bench: Workbench, sections: Mapping[str, Sequence[Figure]]) -> Report:
     """The report of what `bench` was."""
+    return Report(bench.machine, describe_model(bench), describe_document(bench), bench.options.repeat, sections)
+
+
+def describe_model(bench: Workbench) -> dict[str, Any]:
+    """The model as JSON values."""
     facts = bench.model.facts
-    model = {
+    return {
         "name": facts.name,
         "revision": facts.revision,
         "fingerprint": facts.fingerprint,
         "dtype": facts.geometry.dtype,
         "bytes_per_token": facts.geometry.bytes_per_token,
     }
-    document = {"name": bench.subject.name, "tokens": len(bench.token_ids), "kv_bytes": bench.kv_bytes}
-    return Report(bench.machine, model, document, bench.options.repeat, sections)
+
+
+def describe_document(bench: Workbench) -> dict[str, Any]:
+    """The document as JSON values."""
+    return {"name": bench.subject.name, "tokens": len(bench.token_ids), "kv_bytes": bench.kv_bytes}
 
 
 def print_report(report: Report, console: Console) -> None:
     """The machine in a paragraph, then one table."""
-    m = report.machine
+    print_circumstances(report.machine, report.model, report.document, report.repeat, console)
+    print_figures(report.sections, console)
+
+
+def print_circumstances(
+    machine: Machine, model: Mapping[str, Any], document: Mapping[str, Any], repeat: int, console: Console
+) -> None:
+    """What the figures belong to, in a paragraph."""
+    m = machine
     console.print(
         f"{m.cpu}, {m.cores} cores, {m.threads} {'thread' if m.threads == 1 else 'threads'}, "
         f"{m.memory_bytes / 2**30:.0f} GiB, {m.instructions}, {m.system}, {m.file_system}; "
-        f"copies {m.copy_rate / 1e9:.1f} GB/s, multiplies {m.product_rate / 1e12:.2f} Tflop/s",
+        f"copies {m.copy_rate / 1e9:.1f} GB/s, reads {m.read_rate / 1e9:.1f} GB/s, "
+        f"multiplies {m.product_rate / 1e12:.2f} Tflop/s ({m.float32_rate / 1e12:.2f} in float32)",
         f"Python {m.python}, {', '.join(f'{n} {v}' for n, v in m.libraries.items())}; {m.date}",
-        f"{report.model['name']} in {report.model['dtype']}, {report.document['name']}: "
-        f"{report.document['tokens']:,} tokens, {report.document['kv_bytes'] / 1e6:,.1f} MB of KV; "
-        f"medians of {report.repeat}",
+        f"{model['name']} in {model['dtype']}, {document['name']}: "
+        f"{document['tokens']:,} tokens, {document['kv_bytes'] / 1e6:,.1f} MB of KV; medians of {repeat}",
         sep="\n",
         highlight=False,
         markup=False,
     )
+
+
+def print_figures(sections: Mapping[str, Sequence[Figure]], console: Console) -> None:
+    """One table, a heading per section."""
     table = Table("", "median", "target", "", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, figures in report.sections.items():
+    for name, figures in sections.items():
         table.add_row()
         table.add_row(Text(name, style="bold"))
         for figure in figures:
@@ -95,14 +115,15 @@ def _cells(figure: Figure) -> list[Text]:
         verdict = Text("met", "green") if figure.met else Text("missed", "red")
     return [
         Text(figure.name),
-        Text(f"{_number(figure.value)} {figure.unit}", justify="right"),
-        Text(f"{target.comparison} {_number(target.bound)}" if target else ""),
+        Text(f"{number(figure.value)} {figure.unit}", justify="right"),
+        Text(f"{target.comparison} {number(target.bound)}" if target else ""),
         verdict,
         Text(figure.note, style="dim"),
     ]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three digits, or all of a large number."""
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"

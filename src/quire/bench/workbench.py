@@ -110,7 +110,11 @@ def open_workbench(options: Options, say: Say) -> Iterator[Workbench]:
 
 def _settings(options: Options, subject: Subject, work: Path) -> Any:
     base = load_settings(None, os.environ, root=work)
-    chosen: dict[str, Any] = {"store.path": ".quire", "engine.max_sequences": 64, "project.name": "bench"}
+    chosen: dict[str, Any] = {
+        "store.path": ".quire",
+        "engine.max_sequences": options.sequences,
+        "project.name": "bench",
+    }
     if options.model is not None:
         chosen["model.path"] = options.model
     if options.threads:
