@@ -60,9 +60,9 @@ def test_int8_weights_are_rounded_by_output() -> None:
     rounded, scale = quantized(weight)
     x = torch.randn(7, 300).bfloat16()
     result = PackedLinear(load_library(), rounded, None, scale)(x).double()
-    torch.testing.assert_close(result, x.double() @ (rounded.double() * scale[:, None].double()).T, rtol=8e-3, atol=0.1)
-    exact = x.double() @ weight.double().T
-    assert float(((result - exact).norm(dim=0) / exact.norm(dim=0)).max()) < 0.02
+    for target, allowed in ((rounded.double() * scale[:, None].double(), 4e-3), (weight.double(), 2e-2)):
+        exact = x.double() @ target.T
+        assert float(((result - exact).norm(dim=0) / exact.norm(dim=0)).max()) < allowed
 
 
 def test_logits_are_the_same_bits_alone_in_a_batch_and_in_pieces(llama: LoadedModel) -> None:

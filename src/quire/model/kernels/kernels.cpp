@@ -14,12 +14,16 @@
 // are merged by their maxima and sums as in FlashAttention (arXiv 2205.14135) and Hydragen (arXiv 2402.05099).
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <omp.h>
+#include <mutex>
+#include <thread>
+#include <type_traits>
 
 namespace {
 
@@ -138,6 +142,95 @@ struct Scratch {
     ~Scratch() { std::free(data); }
 };
 
+// ---- threads --------------------------------------------------------------------------------------------------------
+
+// Workers that help the caller through numbered items. The caller waits for items begun, never for workers: one that
+// the system has put aside costs nothing, where a barrier would wait for its next turn, milliseconds later.
+class Team {
+  public:
+    template <class F> void each(int64_t count, int64_t threads, F&& item) {
+        std::unique_lock<std::mutex> alone(calling_, std::try_to_lock);
+        if (!alone || threads < 2 || count < 2) {
+            for (int64_t i = 0; i < count; i++) item(i);
+            return;
+        }
+        hire(std::min(threads, count) - 1);
+        context_ = &item;
+        run_ = [](void* context, int64_t i) { (*static_cast<std::remove_reference_t<F>*>(context))(i); };
+        count_.store(count, std::memory_order_relaxed);
+        helpers_.store(std::min(threads, count) - 1, std::memory_order_relaxed);
+        done_.store(0, std::memory_order_relaxed);
+        const uint64_t job = (ticket_.load() >> 32) + 1;
+        ticket_.store(job << 32);
+        if (sleeping_.load()) {
+            std::lock_guard<std::mutex> lock(bed_);
+            woken_.notify_all();
+        }
+        work(job);
+        for (int spins = 0; done_.load(std::memory_order_acquire) < count; spins++) pause(spins);
+    }
+
+  private:
+    static constexpr int SPINS = 20000;  // about the time between two kernels of a step, several times over
+
+    static void pause(int spins) {
+        if (spins % 4096 == 4095) std::this_thread::yield();
+#if defined(__x86_64__)
+        else __builtin_ia32_pause();
+#endif
+    }
+
+    // Takes items of `job` until there are none. The ticket names job and item together, so that a worker that was away
+    // for a while cannot take an item of another job for one of this.
+    void work(uint64_t job) {
+        for (uint64_t ticket = ticket_.load(); ticket >> 32 == job;) {
+            const int64_t i = ticket & 0xffffffffu;
+            if (i >= count_.load(std::memory_order_relaxed)) return;
+            if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
+            run_(context_, i);
+            done_.fetch_add(1, std::memory_order_release);
+            ticket = ticket_.load();
+        }
+    }
+
+    void hire(int64_t wanted) {
+        for (; hired_ < wanted; hired_++) std::thread([this, me = hired_] { serve(me); }).detach();
+    }
+
+    void serve(int64_t me) {
+        uint64_t last = 0;
+        for (int spins = 0;; spins++) {
+            const uint64_t job = ticket_.load() >> 32;
+            if (job != last) {
+                last = job;
+                spins = 0;
+                if (me < helpers_.load(std::memory_order_relaxed)) work(job);
+            } else if (spins < SPINS) {
+                pause(spins);
+            } else {
+                std::unique_lock<std::mutex> lock(bed_);
+                sleeping_++;
+                woken_.wait(lock, [&] { return ticket_.load() >> 32 != last; });
+                sleeping_--;
+            }
+        }
+    }
+
+    std::mutex calling_, bed_;
+    std::condition_variable woken_;
+    std::atomic<uint64_t> ticket_{0};  // job << 32 | next item
+    std::atomic<int64_t> count_{0}, helpers_{0}, done_{0};
+    std::atomic<int> sleeping_{0};
+    void* context_ = nullptr;
+    void (*run_)(void*, int64_t) = nullptr;
+    int64_t hired_ = 0;
+};
+
+Team& team() {
+    static Team* everyone = new Team;  // never destroyed: its threads outlive the end of main
+    return *everyone;
+}
+
 // ---- linear layers -------------------------------------------------------------------------------------------------
 
 struct Cut { int64_t count, rows; };  // `total` rows in `count` tiles of at most `rows`, as even as can be
@@ -159,60 +252,53 @@ void linear(const W* weight, const float* scale, const T* bias, const T* x, int6
     static thread_local Scratch rows_scratch;
     const Cut rows = cut(m);
     float* a = rows_scratch.need(m * depth);
-    const int64_t panels = (n + WIDE - 1) / WIDE, panel = depth * step_size<W>();
-#pragma omp parallel num_threads(threads)
-    {
+    const auto height = [&](int64_t t) { return std::max<int64_t>(0, std::min(rows.rows, m - t * rows.rows)); };
+    team().each(rows.count, m * depth < 1 << 15 ? 1 : threads, [&](int64_t t) {
+        const int64_t first = t * rows.rows;
+        pack_rows(x + first * x_row, x_row, depth, int(height(t)), a + first * depth);
+    });
+    team().each((n + WIDE - 1) / WIDE, threads, [&](int64_t p) {
         static thread_local Scratch scratch;
         float* c = scratch.need(m * WIDE + DEPTH * WIDE);
         float* wide = c + m * WIDE;
-#pragma omp for schedule(static)
-        for (int64_t t = 0; t < rows.count; t++) {
-            const int64_t first = t * rows.rows, here = std::min(rows.rows, m - first);
-            if (here > 0) pack_rows(x + first * x_row, x_row, depth, int(here), a + first * depth);
-        }
-#pragma omp for schedule(dynamic, 1) nowait
-        for (int64_t p = 0; p < panels; p++) {
-            const W* w = weight + p * panel;
-            if (rows.count == 1) {
-                tiles<true>(int(m), a, w, step_size<W>(), depth, c, WIDE, true);
-            } else {
-                for (int64_t k = 0; k < depth; k += DEPTH) {
-                    const int64_t steps = std::min<int64_t>(DEPTH, depth - k);
-                    for (int64_t i = 0; i < steps; i++) {
-                        vf left, right;
-                        columns(w + (k + i) * step_size<W>(), left, right);
-                        store(wide + i * WIDE, left);
-                        store(wide + i * WIDE + LANES, right);
-                    }
-                    for (int64_t t = 0; t < rows.count; t++) {
-                        const int64_t first = t * rows.rows, here = std::min(rows.rows, m - first);
-                        if (here > 0)
-                            tiles<true>(int(here), a + first * depth + k * here, wide, WIDE, steps, c + first * WIDE, WIDE,
-                                        k == 0);
-                    }
+        const W* w = weight + p * depth * step_size<W>();
+        if (rows.count == 1) {
+            tiles<true>(int(m), a, w, step_size<W>(), depth, c, WIDE, true);
+        } else {
+            for (int64_t k = 0; k < depth; k += DEPTH) {
+                const int64_t steps = std::min<int64_t>(DEPTH, depth - k);
+                for (int64_t i = 0; i < steps; i++) {
+                    vf left, right;
+                    columns(w + (k + i) * step_size<W>(), left, right);
+                    store(wide + i * WIDE, left);
+                    store(wide + i * WIDE + LANES, right);
+                }
+                for (int64_t t = 0; t < rows.count; t++) {
+                    const int64_t first = t * rows.rows, here = height(t);
+                    tiles<true>(int(here), a + first * depth + k * here, wide, WIDE, steps, c + first * WIDE, WIDE, k == 0);
                 }
             }
-            const int64_t here = std::min<int64_t>(WIDE, n - p * WIDE);
-            for (int64_t r = 0; r < m; r++)
-                for (int64_t j = 0; j < here; j++) {
-                    float value = c[r * WIDE + j];
-                    if (scale) value *= scale[p * WIDE + j];
-                    if (bias) value += number(bias[p * WIDE + j]);
-                    narrow(value, out[r * out_row + p * WIDE + j]);
-                }
         }
-    }
+        const int64_t here = std::min<int64_t>(WIDE, n - p * WIDE);
+        for (int64_t r = 0; r < m; r++)
+            for (int64_t j = 0; j < here; j++) {
+                float value = c[r * WIDE + j];
+                if (scale) value *= scale[p * WIDE + j];
+                if (bias) value += number(bias[p * WIDE + j]);
+                narrow(value, out[r * out_row + p * WIDE + j]);
+            }
+    });
 }
 
 template <class T, class W, class Put>
 void pack(const T* weight, W* to, int64_t n, int64_t depth, int threads, Put put) {
-#pragma omp parallel for num_threads(threads)
-    for (int64_t p = 0; p < (n + WIDE - 1) / WIDE; p++)
+    team().each((n + WIDE - 1) / WIDE, threads, [&](int64_t p) {
         for (int64_t k = 0; k < depth; k++)
             for (int j = 0; j < WIDE; j++) {
                 const int64_t column = p * WIDE + j;
                 put(to + (p * depth + k) * step_size<W>(), j, column < n ? weight + column * depth + k : nullptr);
             }
+    });
 }
 
 // ---- attention -----------------------------------------------------------------------------------------------------
@@ -477,17 +563,18 @@ template <class T> struct Step {  // one layer of one forward pass
     }
 
     void run() const {
-#pragma omp parallel num_threads(int(plan.threads))
-        {
+        const int64_t fresh = plan.tokens * plan.kv_heads * plan.dim;
+        team().each(plan.ranges, fresh < 1 << 15 ? 1 : plan.threads, [&](int64_t i) {
+            if (plan.range[i].before >= 0) keep(plan.range[i]);
+        });
+        team().each(plan.works, plan.threads, [&](int64_t i) {
             static thread_local Scratch scratch;
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < plan.ranges; i++)
-                if (plan.range[i].before >= 0) keep(plan.range[i]);
-#pragma omp for schedule(dynamic, 1)
-            for (int64_t i = 0; i < plan.works; i++) attend(plan.work[i], scratch);
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < plan.tokens * plan.heads; i++) merge(i / plan.heads, i % plan.heads);
-        }
+            attend(plan.work[i], scratch);
+        });
+        const int64_t rows = plan.tokens * plan.heads, some = 32;
+        team().each((rows + some - 1) / some, plan.threads, [&](int64_t i) {
+            for (int64_t row = i * some; row < std::min(rows, (i + 1) * some); row++) merge(row / plan.heads, row % plan.heads);
+        });
     }
 };
 

@@ -2,8 +2,7 @@
 
 A general binary would have to leave out the wide vector units that make the difference, so the source is compiled on
 first use, about five seconds, and kept in the user's cache directory under a name that says all it depends on. It
-calls no PyTorch code, only the OpenMP runtime that PyTorch itself has loaded: a second one in the process would have
-its own threads, and the two would fight for the cores.
+needs a C++17 compiler and nothing else: neither PyTorch's headers nor its OpenMP runtime.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import torch
 from quire.errors import KernelsUnavailable
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fPIC", "-shared")
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
 SECONDS = 300  # of a compiler that does not end
 
@@ -49,7 +48,7 @@ def load_library() -> Library:
     """Compile what is not compiled yet, and load it.
 
     Raises:
-        KernelsUnavailable: no compiler, no OpenMP runtime to share, or the compiler failed; the message has its words.
+        KernelsUnavailable: no compiler, or it failed; the message has its words.
     """
     path = _compiled()
     try:
@@ -68,10 +67,9 @@ def load_library() -> Library:
 
 
 def _compiled() -> Path:
-    """The shared object for this source, compiler, processor and OpenMP runtime; compiled if it is not there."""
+    """The shared object for this source, compiler and processor; compiled if it is not there."""
     compiler = os.environ.get("CXX", "g++")
-    runtime = _openmp_runtime()
-    identity = "\n".join([SOURCE.read_text(), _version(compiler), *FLAGS, _processor(), str(runtime)])
+    identity = "\n".join([SOURCE.read_text(), _run([compiler, "--version"]), *FLAGS, _processor()])
     name = blake3.blake3(identity.encode()).hexdigest()[:16]
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     directory = Path(base).expanduser() / "quire" / "kernels"
@@ -81,9 +79,8 @@ def _compiled() -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory) as work:
-            half, whole = Path(work, "kernels.o"), Path(work, "kernels.so")
-            _run([compiler, *FLAGS, "-c", str(SOURCE), "-o", str(half)])
-            _run([compiler, "-shared", str(half), str(runtime), "-o", str(whole)])
+            whole = Path(work, "kernels.so")
+            _run([compiler, *FLAGS, str(SOURCE), "-o", str(whole)])
             whole.replace(target)  # at once: a process that starts meanwhile finds all of it or nothing
     except OSError as error:
         raise KernelsUnavailable(
@@ -91,23 +88,6 @@ def _compiled() -> Path:
             hint="make it writable, or set XDG_CACHE_HOME to a directory that is",
         ) from error
     return target
-
-
-def _openmp_runtime() -> Path:
-    """The OpenMP library that PyTorch uses in this process."""
-    beside = Path(torch.__file__).parent / "lib"
-    candidates = [*beside.glob("libgomp*.so*"), *beside.parent.parent.glob("torch.libs/libgomp*.so*")]
-    mapped: list[Path] = []
-    if (maps := Path("/proc/self/maps")).exists():
-        names = {line.split()[-1] for line in maps.read_text().splitlines() if "/" in line}
-        mapped = sorted(Path(n) for n in names if Path(n).name.startswith(("libgomp", "libiomp5", "libomp")))
-    for found in (*mapped, *candidates):
-        return found
-    raise KernelsUnavailable("no OpenMP library of PyTorch was found to share", hint="use model.kernels = torch")
-
-
-def _version(compiler: str) -> str:
-    return _run([compiler, "--version"])
 
 
 def _processor() -> str:
