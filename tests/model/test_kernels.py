@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from quire.errors import KernelsUnavailable
 from quire.model import GrowingKV, LoadedModel, Row, forward
 from quire.model.backends import NativeBackend, TorchBackend, choose_backend
-from quire.model.kernels import PackedLinear, load_library, quantized
+from quire.model.kernels import PackedLinear, PackedNorm, load_library, packed_norm, quantized
 
 from .running import compile_chain
 
@@ -63,6 +63,31 @@ def test_int8_weights_are_rounded_by_output() -> None:
     for target, allowed in ((rounded.double() * scale[:, None].double(), 4e-3), (weight.double(), 2e-2)):
         exact = x.double() @ target.T
         assert float(((result - exact).norm(dim=0) / exact.norm(dim=0)).max()) < allowed
+
+
+class Formula(torch.nn.Module):
+    """Root-mean-square normalization; `offset`: as the families that keep their weights around zero."""
+
+    def __init__(self, weight: torch.Tensor, offset: float) -> None:
+        super().__init__()
+        self.weight, self.offset, self.variance_epsilon = torch.nn.Parameter(weight), offset, 1e-5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        even = x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return (self.weight + self.offset) * even.to(x.dtype)
+
+
+@pytest.mark.parametrize("dtype", list(ALLOWED))
+@pytest.mark.parametrize("dim", [8, 16, 30, 576])
+def test_a_norm_is_replaced_by_one_that_computes_the_same(dtype: str, dim: int) -> None:
+    weight, x = (torch.randn(n, dim).to(getattr(torch, dtype)) for n in (1, 6))
+    formula = Formula(weight[0], 0.0)
+    packed = packed_norm(load_library(), formula)
+    assert isinstance(packed, PackedNorm)
+    x = x.view(2, 3, dim)
+    result, expected = packed(x).float(), formula(x).detach().float()
+    torch.testing.assert_close(result, expected, rtol=1e-5 if dtype == "float32" else 2e-2, atol=1e-5)
+    assert packed_norm(load_library(), other := Formula(weight[0], 1.0)) is other, "another formula keeps its own code"
 
 
 def test_logits_are_the_same_bits_alone_in_a_batch_and_in_pieces(llama: LoadedModel) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from quire.errors import KernelsUnavailable
-from quire.model.kernels import Library, NativeAttention, PackedLinear, load_library, quantized
+from quire.model.kernels import Library, NativeAttention, PackedLinear, load_library, packed_norm, quantized
 from quire.model.torch_attention import TorchAttention
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Backend(ABC):
     @abstractmethod
     def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
         """A module that computes what `layer` does; may be `layer` itself."""
+
+    def norm(self, layer: torch.nn.Module) -> torch.nn.Module:
+        """A module that computes what `layer`, a root-mean-square normalization, does; may be `layer` itself."""
+        return layer
 
     @abstractmethod
     def attention(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> AttentionPlan:
@@ -55,6 +59,9 @@ class NativeBackend(Backend):
             weight, scale = quantized(layer.weight)
             return PackedLinear(self._library, weight, layer.bias, scale)
         return PackedLinear(self._library, layer.weight, layer.bias)
+
+    def norm(self, layer: torch.nn.Module) -> torch.nn.Module:
+        return packed_norm(self._library, layer)
 
     def attention(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> AttentionPlan:
         return NativeAttention(shared, suffixes, self._library)

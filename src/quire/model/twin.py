@@ -29,6 +29,8 @@ def _copied(
     if id(module) not in done:
         if type(module) is torch.nn.Linear:
             done[id(module)] = backend.linear(module)
+        elif type(module).__name__.endswith("RMSNorm"):
+            done[id(module)] = backend.norm(module)
         else:
             other = copy.copy(module)
             other._modules = {

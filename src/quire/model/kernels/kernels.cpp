@@ -585,6 +585,26 @@ template <class T> void attend(const Attention& plan, int64_t layer, const void*
             strides[0], strides[1], strides[2], strides[3], strides[4], strides[5], static_cast<T*>(out)}.run();
 }
 
+// out = weight * x / sqrt(mean(x^2) + epsilon), rounded where transformers rounds: after the division, and at the end.
+template <class T> void norm(const T* x, int64_t x_row, const T* weight, float epsilon, T* out, int64_t rows, int64_t dim) {
+    for (int64_t r = 0; r < rows; r++, x += x_row, out += dim) {
+        vf squares = vf{};
+        float rest = 0.0f;
+        int64_t d = 0;
+        for (; d + LANES <= dim; d += LANES) {
+            const vf v = widen(x + d);
+            squares += v * v;
+        }
+        for (; d < dim; d++) rest += number(x[d]) * number(x[d]);
+        const float scale = 1.0f / std::sqrt((total(squares) + rest) / float(dim) + epsilon);
+        for (d = 0; d < dim; d++) {
+            T even;
+            narrow(number(x[d]) * scale, even);
+            narrow(number(even) * number(weight[d]), out[d]);
+        }
+    }
+}
+
 enum Dtype { FLOAT32, BFLOAT16, FLOAT16, INT8 };
 
 }  // namespace
@@ -599,6 +619,18 @@ void quire_attend(const Attention* plan, int64_t layer, const void* q, const voi
     if (plan->dtype == BFLOAT16) attend<bf16>(*plan, layer, q, k, v, strides, out);
     else if (plan->dtype == FLOAT16) attend<f16>(*plan, layer, q, k, v, strides, out);
     else attend<float>(*plan, layer, q, k, v, strides, out);
+}
+
+// x [rows] of [dim], x_row apart -> out [rows][dim].
+void quire_norm(const void* x, int64_t x_row, const void* weight, double epsilon, void* out, int64_t dtype, int64_t rows,
+                int64_t dim) {
+    const auto run = [&](auto example) {
+        using T = decltype(example);
+        norm(static_cast<const T*>(x), x_row, static_cast<const T*>(weight), float(epsilon), static_cast<T*>(out), rows, dim);
+    };
+    if (dtype == BFLOAT16) run(bf16{});
+    else if (dtype == FLOAT16) run(f16{});
+    else run(0.0f);
 }
 
 // weight [n][depth] in `dtype` -> panels, (n rounded up to WIDE) x depth numbers.

@@ -37,6 +37,7 @@ class Library:
     pack: ctypes._NamedFuncPointer
     linear: ctypes._NamedFuncPointer
     attend: ctypes._NamedFuncPointer
+    norm: ctypes._NamedFuncPointer
     wide: int
     split: int
     chunk: int
@@ -61,9 +62,11 @@ def load_library() -> Library:
     dll.quire_pack.argtypes = [_ADDRESS, _SIZE, _SIZE, _SIZE, _ADDRESS, _SIZE]
     dll.quire_linear.argtypes = [_ADDRESS, _SIZE, *[_ADDRESS] * 3, _SIZE, _ADDRESS, *[_SIZE] * 6]
     dll.quire_attend.argtypes = [_ADDRESS, _SIZE, *[_ADDRESS] * 5]
-    for function in (dll.quire_pack, dll.quire_linear, dll.quire_attend):
+    dll.quire_norm.argtypes = [_ADDRESS, _SIZE, _ADDRESS, ctypes.c_double, _ADDRESS, _SIZE, _SIZE, _SIZE]
+    functions = (dll.quire_pack, dll.quire_linear, dll.quire_attend, dll.quire_norm)
+    for function in functions:
         function.restype = None
-    return Library(dll.quire_pack, dll.quire_linear, dll.quire_attend, wide, split, chunk, path.stem)
+    return Library(*functions, wide, split, chunk, path.stem)
 
 
 def _compiled() -> Path:
