@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quire.errors import KernelsUnavailable
 from quire.model import GrowingKV, LoadedModel, Row, forward
-from quire.model.backends import NativeBackend, TorchBackend, choose_backend
+from quire.model.backends import NativeBackend, OneDnnLinear, TorchBackend, choose_backend
 from quire.model.kernels import PackedLinear, PackedNorm, load_library, packed_norm, quantized
 
 from .running import compile_chain
@@ -63,6 +63,15 @@ def test_int8_weights_are_rounded_by_output() -> None:
     for target, allowed in ((rounded.double() * scale[:, None].double(), 4e-3), (weight.double(), 4e-2)):
         exact = x.double() @ target.T
         assert float(((result - exact).norm(dim=0) / exact.norm(dim=0)).max()) < allowed
+
+
+def test_onednns_packed_layer_is_the_layer() -> None:
+    plain = torch.nn.Linear(70, 33).bfloat16().requires_grad_(False)
+    packed = TorchBackend().linear(plain)
+    assert isinstance(packed, OneDnnLinear)
+    for rows in (1, 3, 40):
+        x = torch.randn(2, rows, 70).bfloat16()
+        torch.testing.assert_close(packed(x), plain(x), rtol=2e-2, atol=2e-2)
 
 
 class Formula(torch.nn.Module):
