@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from quire.answering import Answerer
 from quire.compiler import Layout, chat_layout, read_layout
-from quire.engine import LocalEngine, Sessions
+from quire.engine import LocalEngine, Sessions, suffix_space
 from quire.model import LoadedModel, ModelSource, find_model
 from quire.pool import Pool
 from quire.registry import Registry
@@ -58,8 +58,13 @@ def load_model(settings: Settings, source: ModelSource) -> LoadedModel:
 
 def start(settings: Settings, model: LoadedModel, registry: Registry, store: Store) -> Runtime:
     pool = Pool(store, model.facts, max_bytes=settings["pool.max_bytes"])
-    sessions = Sessions(model.geometry, settings["engine.session_bytes"])
-    engine = LocalEngine(model, step_tokens=settings["engine.step_tokens"])
-    scheduler = Scheduler(engine, max_sequences=settings["engine.max_sequences"], queue=settings["engine.queue"])
+    space = suffix_space(model, settings["engine.suffix_tokens"], settings["engine.max_sequences"])
+    sessions = Sessions(space, settings["engine.session_bytes"])
+    scheduler = Scheduler(
+        LocalEngine(model, space, sessions),
+        max_sequences=settings["engine.max_sequences"],
+        step_tokens=settings["engine.step_tokens"],
+        queue=settings["engine.queue"],
+    )
     answerer = Answerer(model, registry, pool, Router(settings.modules), scheduler, sessions)
     return Runtime(model, pool, scheduler, answerer)

@@ -20,7 +20,9 @@ from transformers import (
 )
 
 from quire.core import Sampling
-from quire.engine.sampling import Sampler, check_sampling, filtered
+from quire.engine.filters import probabilities
+from quire.engine.refusing import check_sampling
+from quire.engine.sampling import Likelihood, Sampler, choose
 from quire.errors import EngineError, InvalidRequest
 
 VOCABULARY = 40
@@ -32,8 +34,24 @@ def logits(seed: int, ties: bool = False) -> torch.Tensor:
     return scores.round() if ties else scores
 
 
-def sampler(sampling: Sampling, prompt: list[int] | None = None) -> Sampler:
-    return Sampler(sampling, prompt or [], str)
+def pick(sampler: Sampler, scores: torch.Tensor) -> tuple[int, Likelihood | None]:
+    """The choice of a batch of one."""
+    [choice] = choose(scores[None], [sampler])
+    if isinstance(choice, EngineError):
+        raise choice
+    return choice
+
+
+def warped_by_transformers(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Its probabilities. The order of the warpers is that of its `generate`."""
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    return torch.softmax(warpers(torch.empty(1, 0, dtype=torch.long), scores[None])[0], -1)
 
 
 warped = st.builds(
@@ -46,18 +64,76 @@ warped = st.builds(
 
 
 @settings(max_examples=200, deadline=None)
-@given(sampling=warped, seed=st.integers(0, 500), ties=st.booleans())
-def test_filters_are_those_of_transformers(sampling: Sampling, seed: int, ties: bool) -> None:
-    warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
-    if sampling.top_k:
-        warpers.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1.0:
-        warpers.append(TopPLogitsWarper(sampling.top_p))
-    if sampling.min_p:
-        warpers.append(MinPLogitsWarper(sampling.min_p))
-    scores = logits(seed, ties)
-    expected = warpers(torch.empty(1, 0, dtype=torch.long), scores[None])[0]
-    assert torch.equal(filtered(scores, sampling), expected)
+@given(rows=st.lists(st.tuples(warped, st.integers(0, 500), st.booleans()), min_size=1, max_size=5))
+def test_filters_are_those_of_transformers(rows: list[tuple[Sampling, int, bool]]) -> None:
+    """Row by row, whatever the parameters of the others are."""
+    scores = torch.stack([logits(seed, ties) for _, seed, ties in rows])
+    expected = [warped_by_transformers(row, sampling) for row, (sampling, _, _) in zip(scores, rows, strict=True)]
+    found = probabilities(scores.clone(), [sampling for sampling, _, _ in rows])
+    for ours, theirs, (sampling, _, _) in zip(found, expected, rows, strict=True):
+        assert same_but_for_the_edge(ours, theirs, sampling)
+
+
+def same_but_for_the_edge(ours: torch.Tensor, theirs: torch.Tensor, sampling: Sampling) -> bool:
+    """Equal but for rounding, and for which of equally likely tokens is left out.
+
+    Where one has a token more, a sum of probabilities is the bound but for rounding.
+    """
+    more, fewer = (ours, theirs) if int((ours > 0).sum()) > int((theirs > 0).sum()) else (theirs, ours)
+    both = (more > 0) & (fewer > 0)
+    count = int((fewer > 0).sum())
+    likeliest = more.sort(descending=True).values
+    if not torch.allclose(likeliest[:count] / likeliest[:count].sum(), fewer.sort(descending=True).values[:count]):
+        return False
+    if not torch.allclose(more[both] * fewer[both].sum(), fewer[both] * more[both].sum()):
+        return False
+    edge = likeliest[count:][likeliest[count:] > 0]
+    return not len(edge) or (len(edge) == 1 and abs(float(likeliest[:count].sum()) - sampling.top_p) < 1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("top_p", [1e-6, 0.5, 0.9, 0.999999])
+def test_top_p_of_a_large_vocabulary_is_that_of_transformers(temperature: float, top_p: float) -> None:
+    scores = torch.randn(50_000, generator=torch.Generator().manual_seed(8)) * 2
+    sampling = Sampling(temperature=temperature, top_p=top_p)
+    ours, theirs = probabilities(scores[None].clone(), [sampling])[0], warped_by_transformers(scores, sampling)
+    assert float((ours - theirs).abs().sum()) < 2e-5, "theirs are sums of 50,000 numbers in float32"
+    if top_p < 0.99:
+        assert abs(int((ours > 0).sum()) - int((theirs > 0).sum())) <= 1
+
+
+def test_logits_that_are_all_alike_leave_top_p_something_to_choose() -> None:
+    flat = torch.zeros(1, 50_000)
+    assert float(probabilities(flat, [Sampling(temperature=1.0, top_p=1e-6)]).sum()) == pytest.approx(1.0)
+
+
+everything = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.7, 1.5]),
+    top_k=st.sampled_from([0, 5]),
+    top_p=st.sampled_from([1.0, 0.8]),
+    min_p=st.sampled_from([0.0, 0.1]),
+    repetition_penalty=st.sampled_from([1.0, 1.3]),
+    frequency_penalty=st.sampled_from([0.0, 0.5]),
+    presence_penalty=st.sampled_from([0.0, 0.4]),
+    logit_bias=st.sampled_from([(), ((3, 2.0), (7, -5.0))]),
+    logprobs=st.sampled_from([None, 0, 3]),
+    seed=st.integers(0, 3),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(samplings=st.lists(everything, min_size=1, max_size=6), seed=st.integers(0, 500))
+def test_a_row_chooses_as_if_it_were_alone(samplings: list[Sampling], seed: int) -> None:
+    """Whatever the others in the batch ask for, one of whom has no numbers to choose from."""
+    together, alone = ([Sampler(s, [1, 2, 3]) for s in samplings] for _ in range(2))
+    broken = Sampler(Sampling(temperature=1.0, logprobs=2), [])
+    for step in range(6):
+        scores = torch.stack([logits(seed + step + 7 * row) for row in range(len(samplings))])
+        batch = torch.cat([scores, torch.full((1, VOCABULARY), float("nan"))])
+        *choices, none = choose(batch, [*together, broken])
+        assert isinstance(none, EngineError)
+        assert choices == [pick(sampler, row) for sampler, row in zip(alone, scores, strict=True)]
 
 
 @settings(max_examples=100, deadline=None)
@@ -68,13 +144,13 @@ def test_filters_are_those_of_transformers(sampling: Sampling, seed: int, ties: 
 )
 def test_repetition_penalty_is_that_of_transformers(penalty: float, prompt: list[int], seed: int) -> None:
     """Over prompt and answer: each token seen counts once, however often it was seen."""
-    ours = sampler(replace(GREEDY, repetition_penalty=penalty), prompt)
+    ours = Sampler(replace(GREEDY, repetition_penalty=penalty), prompt)
     theirs = RepetitionPenaltyLogitsProcessor(penalty)
     seen = list(prompt)
     for step in range(12):
         scores = logits(seed + step)
         processed = theirs(torch.tensor([seen], dtype=torch.long), scores[None].clone())[0] if seen else scores
-        token, _ = ours.choose(scores)
+        token, _ = pick(ours, scores)
         assert token == int(processed.argmax())
         seen.append(token)
 
@@ -82,18 +158,18 @@ def test_repetition_penalty_is_that_of_transformers(penalty: float, prompt: list
 def test_frequency_and_presence_count_the_answer_alone() -> None:
     flat = torch.zeros(VOCABULARY)
     flat[7], flat[3] = 1.0, 0.9
-    ours = sampler(replace(GREEDY, frequency_penalty=0.3), prompt=[3, 3, 3])
-    assert [ours.choose(flat)[0] for _ in range(4)] == [7, 3, 7, 3]
-    ours = sampler(replace(GREEDY, presence_penalty=0.05), prompt=[7])
-    assert [ours.choose(flat)[0] for _ in range(3)] == [7, 7, 7]
-    ours = sampler(replace(GREEDY, presence_penalty=0.2))
-    assert [ours.choose(flat)[0] for _ in range(3)] == [7, 3, 7]
+    ours = Sampler(replace(GREEDY, frequency_penalty=0.3), [3, 3, 3])
+    assert [pick(ours, flat)[0] for _ in range(4)] == [7, 3, 7, 3]
+    ours = Sampler(replace(GREEDY, presence_penalty=0.05), [7])
+    assert [pick(ours, flat)[0] for _ in range(3)] == [7, 7, 7]
+    ours = Sampler(replace(GREEDY, presence_penalty=0.2), [])
+    assert [pick(ours, flat)[0] for _ in range(3)] == [7, 3, 7]
 
 
 def test_a_bias_is_added_before_the_choice_and_not_to_the_logprobs() -> None:
     scores = logits(1)
     best = int(scores.argmax())
-    token, logprob = sampler(replace(GREEDY, logit_bias=((best, -100.0), (5, 100.0)), logprobs=0)).choose(scores)
+    token, logprob = pick(Sampler(replace(GREEDY, logit_bias=((best, -100.0), (5, 100.0)), logprobs=0), []), scores)
     assert token == 5
     assert logprob is not None
     assert logprob.logprob == pytest.approx(float(torch.log_softmax(scores, -1)[5]))
@@ -105,25 +181,24 @@ def test_a_bias_is_added_before_the_choice_and_not_to_the_logprobs() -> None:
 def test_logprobs_are_the_log_softmax_of_the_models_own_logits(seed: int, count: int, ties: bool) -> None:
     scores = logits(seed, ties)
     expected = torch.log_softmax(scores, -1)
-    token, found = sampler(Sampling(temperature=0.7, seed=1, logprobs=count)).choose(scores)
+    token, found = pick(Sampler(Sampling(temperature=0.7, seed=1, logprobs=count), []), scores)
     assert found is not None
-    assert (found.token_id, found.text) == (token, str(token))
     assert found.logprob == pytest.approx(float(expected[token]))
     assert len(found.top) == count
     best = expected.sort(descending=True).values
-    for rank, (number, text, value) in enumerate(found.top):
-        assert text == str(number)
+    for rank, (number, value) in enumerate(found.top):
         assert value == pytest.approx(float(expected[number])) == pytest.approx(float(best[rank]))
 
 
 def test_a_seed_decides_everything() -> None:
     def choices(seed: int | None) -> list[int]:
-        ours = sampler(Sampling(temperature=1.5, seed=seed))
-        return [ours.choose(logits(step))[0] for step in range(40)]
+        ours = Sampler(Sampling(temperature=1.5, seed=seed), [])
+        return [pick(ours, logits(step))[0] for step in range(40)]
 
     assert choices(1) == choices(1)
     assert choices(1) != choices(2)
     assert choices(-1) == choices(-1)
+    assert choices(-1) != choices(1)
     assert choices(2**64 + 1) == choices(2**64 + 1)
     assert choices(None) != choices(None)
 
@@ -132,9 +207,9 @@ def test_draws_follow_the_distribution() -> None:
     """Chi-squared of 20,000 draws; a wrong distribution of the same support would be far above the bound."""
     sampling = Sampling(temperature=1.3, top_k=8, seed=3)
     scores = logits(9) / 2
-    expected = torch.softmax(filtered(scores, sampling), -1)
-    ours, draws = sampler(sampling), 20_000
-    counts = Counter(ours.choose(scores)[0] for _ in range(draws))
+    expected = probabilities(scores[None].clone(), [sampling])[0]
+    ours, draws = Sampler(sampling, []), 20_000
+    counts = Counter(pick(ours, scores)[0] for _ in range(draws))
     assert set(counts) <= {i for i, p in enumerate(expected) if p > 0}
     statistic = sum((counts[i] - draws * p) ** 2 / (draws * p) for i, p in enumerate(expected.tolist()) if p > 0)
     assert statistic < 24.3, "99.9 % quantile for 7 degrees of freedom"
@@ -143,13 +218,13 @@ def test_draws_follow_the_distribution() -> None:
 def test_temperature_zero_takes_the_first_of_the_best() -> None:
     scores = torch.zeros(VOCABULARY)
     scores[[4, 9]] = 2.0
-    assert sampler(GREEDY).choose(scores)[0] == 4
+    assert pick(Sampler(GREEDY, []), scores)[0] == 4
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-3, 100.0])
 def test_extreme_temperatures_still_choose(temperature: float) -> None:
     scores = torch.tensor([0.0, 300.0, -300.0, 299.0])
-    token, _ = Sampler(Sampling(temperature=temperature, seed=1, min_p=0.5), [], str).choose(scores)
+    token, _ = pick(Sampler(Sampling(temperature=temperature, seed=1, min_p=0.5), []), scores)
     assert token in {1, 3}
 
 
@@ -159,7 +234,7 @@ def test_logits_that_are_no_numbers_are_an_error_and_not_a_token(value: float, t
     scores = logits(1)
     scores[3] = value
     with pytest.raises(EngineError, match="not finite"):
-        sampler(Sampling(temperature=temperature)).choose(scores)
+        pick(Sampler(Sampling(temperature=temperature), []), scores)
 
 
 REFUSED: list[tuple[str, dict[str, Any]]] = [

@@ -7,9 +7,19 @@ import pytest
 
 from quire import Project, open_project
 
+from .driving import Passes
 
-@pytest.fixture
+
+@pytest.fixture(scope="package")
 def project(built_shop: Path) -> Iterator[Project]:
-    """The built shop with a model of its own, so that a test may make its forward pass fail."""
+    """The built shop, opened once; tests leave it as it was."""
     with open_project(built_shop) as opened:
         yield opened
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """Every forward pass of the engine goes through this."""
+    watched = Passes()
+    monkeypatch.setattr("quire.engine.local.forward", watched)
+    return watched

@@ -5,88 +5,17 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import torch
 
-from quire import Answer, Project, Turn
-from quire.answering import Question
+from quire import Answer, Project
 from quire.core import Delta, Sampling
-from quire.engine import LocalEngine
-from quire.errors import EngineBusy, EngineError, EngineStopped, QuireError
-from quire.scheduler import Scheduler, Ticket
+from quire.errors import ContextExceeded, EngineBusy, EngineError, EngineStopped, InvalidRequest, QuireError
+from quire.scheduler.telling import AHEAD
 
-LONG = Sampling(max_tokens=400, ignore_eos=True)
-
-
-class Inbox:
-    """A sink that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.items: list[Delta | QuireError] = []
-        self.ended = threading.Event()
-
-    def __call__(self, item: Delta | QuireError) -> None:
-        self.items.append(item)
-        if isinstance(item, QuireError) or item.finish_reason:
-            self.ended.set()
-
-    @property
-    def end(self) -> Delta | QuireError:
-        assert self.ended.wait(60)
-        return self.items[-1]
-
-    @property
-    def reason(self) -> str | None:
-        return self.end.finish_reason if isinstance(self.end, Delta) else self.end.code
-
-    @property
-    def token_ids(self) -> list[int]:
-        return [t for item in self.items if isinstance(item, Delta) for t in item.token_ids]
-
-
-Submit = Callable[..., tuple[Ticket, Inbox]]
-
-
-@contextmanager
-def scheduling(project: Project, *, max_sequences: int = 64, queue: int = 256) -> Iterator[tuple[Scheduler, Submit]]:
-    """A scheduler of its own on the project's model, and a function that submits a question to it."""
-    engine = LocalEngine(project.model, step_tokens=64)
-    scheduler = Scheduler(engine, max_sequences=max_sequences, queue=queue)
-
-    def submit(text: str = "Why?", sampling: Sampling = LONG, sink: Any = None) -> tuple[Ticket, Inbox]:
-        question = Question((Turn("user", text),), module="prices", sampling=sampling)
-        prepared = project.runtime.answerer.prepare(question)
-        inbox = sink or Inbox()
-        request = prepared.request()
-        try:
-            return scheduler.submit(request, inbox), inbox
-        except QuireError:
-            request.lease.release()
-            raise
-
-    try:
-        yield scheduler, submit
-    finally:
-        scheduler.stop()
-
-
-@contextmanager
-def before_each_pass(project: Project, act: Callable[[], object]) -> Iterator[None]:
-    def hooked(*_: object) -> None:
-        act()
-
-    hook = project.model.hf.register_forward_pre_hook(hooked)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def leases(project: Project) -> int:
-    return project.runtime.pool.state().leases
+from .driving import Inbox, Passes, leases, scheduling
 
 
 def test_cancelled_at_any_time_a_request_ends_and_frees_all_it_held(project: Project) -> None:
@@ -102,8 +31,9 @@ def test_cancelled_at_any_time_a_request_ends_and_frees_all_it_held(project: Pro
             assert leases(project) == 0
             for ticket, inbox in running:
                 assert len([i for i in inbox.items if isinstance(i, Delta) and i.finish_reason]) == 1
-                assert ticket.running is None or ticket.running.kv.nbytes == 0
-        assert (scheduler.load().waiting, scheduler.load().running) == (0, 0)
+                assert ticket.run.kv.nbytes == 0
+        load = scheduler.load()
+        assert (load.waiting, load.running, load.room_used) == (0, 0, 0)
 
 
 def test_cancelling_what_has_ended_does_nothing(project: Project) -> None:
@@ -115,14 +45,40 @@ def test_cancelling_what_has_ended_does_nothing(project: Project) -> None:
         assert len(inbox.items) == 1
 
 
-def test_a_failing_step_ends_its_requests_by_name_and_the_next_ones_are_answered(project: Project) -> None:
+def test_cancelling_frees_everything_before_the_next_pass(project: Project, passes: Passes) -> None:
+    """Not only once the caller hears of it."""
+    gate, held, seen = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        held.set()
+        gate.wait(60)
+
+    with scheduling(project) as (scheduler, submit):
+        (cancelled, inbox), (_, other) = submit(), submit()
+        while not other.items:
+            time.sleep(0.001)
+        passes.before = hold
+        assert held.wait(60)
+        taken = scheduler.load().room_used
+        passes.before = lambda: seen.append(scheduler.load())
+        scheduler.cancel(cancelled)
+        gate.set()
+        assert inbox.reason == "cancelled"
+        assert other.reason == "length"
+    assert (seen[0].running, seen[0].room_used) == (1, taken // 2)
+
+
+def test_a_failing_step_ends_its_requests_by_name_and_the_next_ones_are_answered(
+    project: Project, passes: Passes
+) -> None:
     broken = threading.Event()
 
     def fail() -> None:
         if broken.is_set():
             raise RuntimeError("out of memory")
 
-    with before_each_pass(project, fail), scheduling(project) as (_, submit):
+    passes.before = fail
+    with scheduling(project) as (scheduler, submit):
         expected = submit()[1]
         assert expected.reason == "length"
         running = [submit()[1] for _ in range(3)]
@@ -131,38 +87,55 @@ def test_a_failing_step_ends_its_requests_by_name_and_the_next_ones_are_answered
         assert isinstance(running[-1].end, EngineError)
         assert "out of memory" in str(running[-1].end)
         assert leases(project) == 0
+        assert scheduler.load().room_used == 0
         broken.clear()
         after = submit()[1]
         assert after.reason == "length"
         assert after.token_ids == expected.token_ids
 
 
-def test_a_request_whose_logits_are_no_numbers_ends_alone(project: Project) -> None:
+def test_a_request_whose_logits_are_no_numbers_ends_alone(project: Project, passes: Passes) -> None:
     spoil = threading.Event()
 
-    def poison(_module: object, _inputs: object, output: Any) -> Any:
-        if spoil.is_set():
-            output.logits[0, 0] = float("nan")  # of the first request in the pass
-            spoil.clear()
-        return output
+    def poison(logits: torch.Tensor) -> torch.Tensor:
+        if not spoil.is_set():
+            return logits
+        spoil.clear()
+        spoiled = logits.clone()
+        spoiled[0] = float("nan")
+        return spoiled
 
-    hook = project.model.hf.register_forward_hook(poison)
-    try:
-        with scheduling(project) as (_, submit):
-            alone = submit()[1]
-            assert alone.reason == "length"
-            inboxes = [submit()[1] for _ in range(3)]
-            while not all(inbox.items for inbox in inboxes):
-                time.sleep(0.001)
-            spoil.set()
-            ends = [inbox.reason for inbox in inboxes]
-            assert sorted(str(end) for end in ends) == ["engine_error", "length", "length"]
-            for inbox in inboxes:
-                if inbox.reason == "length":
-                    assert inbox.token_ids == alone.token_ids
-            assert leases(project) == 0
-    finally:
-        hook.remove()
+    passes.after = poison
+    with scheduling(project) as (_, submit):
+        alone = submit()[1]
+        assert alone.reason == "length"
+        inboxes = [submit()[1] for _ in range(3)]
+        while not all(inbox.items for inbox in inboxes):
+            time.sleep(0.001)
+        spoil.set()
+        assert [inbox.reason for inbox in inboxes] == ["engine_error", "length", "length"]
+        assert [inbox.token_ids for inbox in inboxes[1:]] == [alone.token_ids] * 2
+        assert leases(project) == 0
+
+
+def test_a_text_that_cannot_be_made_ends_its_own_request(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that goes wrong with one request's words may end the thread that tells them all."""
+    tokenizer, other = project.model.tokenizer, threading.Event()
+    decode = tokenizer.decode
+
+    def sometimes(token_ids: Any) -> str:
+        if not other.is_set():
+            raise ValueError("no such token")
+        return decode(token_ids)
+
+    with scheduling(project) as (_, submit):
+        monkeypatch.setattr(tokenizer, "decode", sometimes)
+        broken = submit()[1]
+        assert isinstance(broken.end, EngineError)
+        assert "no such token" in str(broken.end)
+        assert leases(project) == 0
+        other.set()
+        assert submit()[1].reason == "length"
 
 
 def test_a_sink_that_raises_ends_its_own_request(project: Project) -> None:
@@ -182,12 +155,10 @@ def test_a_sink_that_raises_ends_its_own_request(project: Project) -> None:
         assert leases(project) == 0
 
 
-def test_a_full_queue_says_busy_and_gives_the_lease_back(project: Project) -> None:
+def test_a_full_queue_says_busy_and_gives_the_lease_back(project: Project, passes: Passes) -> None:
     gate = threading.Event()
-    with (
-        before_each_pass(project, lambda: gate.wait(60)),
-        scheduling(project, max_sequences=1, queue=2) as (scheduler, submit),
-    ):
+    passes.before = lambda: gate.wait(60)
+    with scheduling(project, max_sequences=1, queue=2) as (scheduler, submit):
         first = submit()[1]
         while scheduler.load().running < 1:
             time.sleep(0.001)
@@ -198,6 +169,53 @@ def test_a_full_queue_says_busy_and_gives_the_lease_back(project: Project) -> No
         gate.set()
         assert [inbox.reason for inbox in (first, *waiting)] == ["length"] * 3
     assert leases(project) == 0
+
+
+@pytest.mark.parametrize(
+    ("sampling", "reason"),
+    [(Sampling(temperature=-1.0), InvalidRequest), (Sampling(max_tokens=5000), ContextExceeded)],
+)
+def test_what_cannot_run_is_refused_where_it_is_submitted(
+    project: Project, sampling: Sampling, reason: type[QuireError]
+) -> None:
+    with scheduling(project) as (scheduler, submit):
+        with pytest.raises(reason):
+            submit(sampling=sampling)
+        assert scheduler.load().waiting == 0
+    assert leases(project) == 0
+
+
+def test_a_stop_string_ends_the_request_within_two_tokens(project: Project, passes: Passes) -> None:
+    with scheduling(project) as (_, submit):
+        whole = submit()[1]
+        assert whole.reason == "length"
+        stop = whole.text[40:44]
+        passes.rows.clear()
+        ticket, inbox = submit(sampling=Sampling(max_tokens=400, ignore_eos=True, stop=(stop,)))
+        assert inbox.reason == "stop"
+        assert inbox.text == whole.text[: whole.text.find(stop)]
+        assert ticket.usage is not None
+        assert ticket.usage.completion == len(inbox.token_ids) < 400
+        assert inbox.token_ids == whole.token_ids[: len(inbox.token_ids)]
+        assert len(passes.rows) - len(inbox.token_ids) <= AHEAD + 1
+        assert [i.finish_reason for i in inbox.items if isinstance(i, Delta) and i.finish_reason] == ["stop"]
+
+
+def test_a_slow_caller_holds_back_the_engine_and_nobody_is_forgotten(project: Project, passes: Passes) -> None:
+    """Back-pressure: what was computed is never more than two steps ahead of what was told."""
+    ahead: list[int] = []
+
+    class Slow(Inbox):
+        def __call__(self, item: Delta | QuireError) -> None:
+            time.sleep(0.01)
+            super().__call__(item)
+            ahead.append(len(passes.rows) - len(self.items))
+
+    with scheduling(project) as (_, submit):
+        slow = submit(sampling=Sampling(max_tokens=30, ignore_eos=True), sink=Slow())[1]
+        assert slow.reason == "length"
+        assert len(slow.token_ids) == 30
+    assert max(ahead) <= AHEAD + 1
 
 
 def test_first_come_first_served(project: Project) -> None:
@@ -220,26 +238,6 @@ def test_first_come_first_served(project: Project) -> None:
     assert order == list(range(6))
 
 
-def test_answers_go_on_while_a_long_question_is_read(project: Project) -> None:
-    """A question of many tokens is read in steps of the budget; each step still brings the answers one token."""
-    passes: list[int] = []
-    hook = project.model.hf.register_forward_pre_hook(
-        lambda _m, _a, kw: passes.append(kw["input_ids"].shape[1]), with_kwargs=True
-    )
-    try:
-        with scheduling(project) as (_, submit):
-            answering = submit()[1]
-            while len(answering.items) < 3:
-                time.sleep(0.001)
-            had = len(answering.items)
-            long = submit("What is it? " * 60, Sampling(max_tokens=1))[1]
-            assert long.reason in {"length", "stop"}
-            assert len(answering.items) - had >= 3
-            assert max(passes) <= 64
-    finally:
-        hook.remove()
-
-
 @pytest.mark.parametrize("drain", [0.0, 60.0])
 def test_stopping_drains_or_cancels(project: Project, drain: float) -> None:
     with scheduling(project, max_sequences=2) as (scheduler, submit):
@@ -253,8 +251,9 @@ def test_stopping_drains_or_cancels(project: Project, drain: float) -> None:
         assert leases(project) == 0
 
 
-def test_a_drain_that_takes_too_long_is_cut_short(project: Project) -> None:
-    with before_each_pass(project, lambda: time.sleep(0.05)), scheduling(project) as (scheduler, submit):
+def test_a_drain_that_takes_too_long_is_cut_short(project: Project, passes: Passes) -> None:
+    passes.before = lambda: time.sleep(0.05)
+    with scheduling(project) as (scheduler, submit):
         inbox = submit()[1]
         began = time.perf_counter()
         scheduler.stop(0.3)

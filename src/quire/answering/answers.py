@@ -13,7 +13,7 @@ from quire.engine import Request
 from quire.errors import InvalidRequest, NoLiveVersion, QuireError
 
 if TYPE_CHECKING:
-    from quire.engine import Session, Sessions
+    from quire.engine import Sessions
     from quire.model import LoadedModel
     from quire.pool import ChainLease, Pool
     from quire.registry import Registry, VersionRecord
@@ -53,14 +53,13 @@ class Prepared:
         plan: Plan,
         lease: ChainLease,
         layout: Layout,
-        session: Session | None,
         suffix: list[int],
     ) -> None:
         self.question = question
         self.plan = plan
         self.lease = lease
         self.layout = layout
-        self.session = session
+        self.session = question.session
         self.suffix_ids = suffix
         self._settled = False
 
@@ -87,7 +86,7 @@ class Prepared:
         }
 
     def request(self) -> Request:
-        """What the engine runs. From here on the engine gives chain and session back: `release` does nothing more.
+        """What the engine runs. From here on the engine gives the chain back: `release` does nothing more.
 
         Raises:
             InvalidRequest: it was run or released before.
@@ -98,13 +97,10 @@ class Prepared:
         return Request(self.lease, self.suffix_ids, self.question.sampling, self.layout.stop, self.session)
 
     def release(self) -> None:
-        """Give chain and session back unused. May be called twice."""
-        if self._settled:
-            return
-        self._settled = True
-        if self.session:
-            self.session.release()
-        self.lease.release()
+        """Give the chain back unused. May be called twice."""
+        if not self._settled:
+            self._settled = True
+            self.lease.release()
 
 
 class Answerer:
@@ -139,31 +135,25 @@ class Answerer:
         if record.state == "candidate":
             raise NoLiveVersion(f"{record.ref} is a candidate that never went live", hint="run `quire build`")
         lease = self.pool.lease(self._registry.chain(record))
-        session: Session | None = None
         try:
             layout = Layout.parse(record.inputs.get("layout") or {}, str(record.ref))
-            if question.session is not None:
-                session = self._sessions.take(question.session, record.digest)
-            suffix = self._suffix(question, layout, session)
+            suffix = self._suffix(question, layout)
         except BaseException:
-            if session:
-                session.release()
             lease.release()
             raise
-        return Prepared(question, plan, lease, layout, session, suffix)
+        return Prepared(question, plan, lease, layout, suffix)
 
     def start(self, prepared: Prepared, sink: Sink) -> Ticket:
-        """Run a prepared question; its deltas go to `sink` from the engine's thread.
+        """Run a prepared question; its deltas go to `sink` from the scheduler's telling thread.
 
         Raises:
-            EngineBusy, EngineStopped; what the engine refuses later comes through `sink`.
+            InvalidRequest, ContextExceeded, ModelMismatch, EngineBusy, EngineStopped; what goes wrong later comes
+            through `sink`.
         """
         request = prepared.request()
         try:
             return self.scheduler.submit(request, sink)
-        except QuireError:
-            if request.session:
-                request.session.release()
+        except BaseException:
             request.lease.release()
             raise
 
@@ -171,13 +161,13 @@ class Answerer:
         """Prepare and run `question`; iterate over the answer for its deltas. Raises as `prepare` and `start`."""
         return Answer(self, self.prepare(question))
 
-    def _suffix(self, question: Question, layout: Layout, session: Session | None) -> list[int]:
+    def _suffix(self, question: Question, layout: Layout) -> list[int]:
         tokenizer = self.model.tokenizer
         if question.prompt is not None:
             return tokenizer.words(question.prompt)
-        if session:
-            session.keep_replies(turn.content for turn in question.turns)
-        segments = layout.suffix_segments(tokenizer, question.turns, session.replies if session else {})
+        said = (turn.content for turn in question.turns)
+        replies = self._sessions.replies(question.session, said) if question.session is not None else {}
+        segments = layout.suffix_segments(tokenizer, question.turns, replies)
         return [token for segment in segments for token in segment]
 
 

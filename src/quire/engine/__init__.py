@@ -2,15 +2,20 @@
 
 base       the contract
 local      transformers in this process
-sequence   one request on its way
-sampling   the next token
+run        one request on its way
+refusing   requests that cannot be meant
+sampling   the next token of every request
+filters    what a drawn token may be
+wording    from tokens to text
 text       detokenization, stop strings
 sessions   earlier turns, kept
+memory     how much room there is
 """
 
-from quire.engine.base import Engine, Request
+from quire.engine.base import Engine, Portion, Request, Token
 from quire.engine.local import LocalEngine
-from quire.engine.sequence import Running
+from quire.engine.memory import suffix_space
+from quire.engine.run import Run
 from quire.engine.sessions import Session, Sessions
 
-__all__ = ["Engine", "LocalEngine", "Request", "Running", "Session", "Sessions"]
+__all__ = ["Engine", "LocalEngine", "Portion", "Request", "Run", "Session", "Sessions", "Token", "suffix_space"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from quire.core import Delta, Sampling
-    from quire.engine.sequence import Running
-    from quire.engine.sessions import Session
+    from quire.core import FinishReason, Sampling
+    from quire.engine.run import Run
+    from quire.engine.sampling import Likelihood
     from quire.errors import QuireError
     from quire.pool import ChainLease
 
@@ -20,35 +20,67 @@ if TYPE_CHECKING:
 class Request:
     """What to generate from: a leased chain, the suffix after it, and how to choose.
 
-    `stop`: the layout's stop strings in addition to the caller's. The engine releases the lease when the request ends.
+    `stop`: the layout's stop strings in addition to the caller's. `session`: the name of a conversation whose earlier
+    turns need not be computed again. The engine releases the lease when the request ends.
     """
 
     lease: ChainLease
     suffix_ids: list[int]
     sampling: Sampling
     stop: tuple[str, ...] = ()
-    session: Session | None = None
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A chosen token. `reason`: it is the request's last, and why; a token that says "stop" is no text."""
+
+    token_id: int
+    likelihood: Likelihood | None = None
+    reason: FinishReason | None = None
+
+
+Portion = tuple["Run", int]  # how many of a request's pending tokens a step computes
 
 
 class Engine(ABC):
-    """Runs many requests at once. Not thread-safe: one thread calls it."""
+    """Runs many requests at once. One thread calls it; only `begin` and `room` may be called from any."""
 
     @abstractmethod
-    def admit(self, request: Request) -> Running:
-        """Begin a request; nothing is computed yet.
+    def begin(self, request: Request) -> Run:
+        """Check a request. Nothing is computed or taken for it yet.
 
         Raises:
             InvalidRequest, ContextExceeded, ModelMismatch: the lease is then still the caller's.
         """
 
     @abstractmethod
-    def step(self, running: Sequence[Running]) -> list[tuple[Running, Delta | QuireError]]:
-        """One forward pass over as many of `running` as its token budget allows. Mutates them.
+    def admit(self, run: Run) -> bool:
+        """Take room for what is pending and the beginning of the answer. False: there is none now. Mutates.
 
-        Returns what became visible; a delta with a finish reason is a request's last, and so is an error, which
-        concerns that request alone. What the call itself raises concerns all of them.
+        A run that is alone has room.
         """
 
     @abstractmethod
-    def end(self, running: Running) -> None:
-        """Free all that a request holds, finished or not; its session keeps what was computed. May be called twice."""
+    def grow(self, run: Run) -> bool:
+        """Have room for one more token of an admitted run. False: there is none now. Mutates."""
+
+    @abstractmethod
+    def step(self, batch: Sequence[Portion]) -> list[Token | QuireError | None]:
+        """One forward pass over `batch`. Mutates the runs.
+
+        Returns what each run chose, or None for one with tokens still pending; an error concerns that run alone. What
+        the call itself raises concerns all of them.
+        """
+
+    @abstractmethod
+    def preempt(self, run: Run) -> None:
+        """Give back the room of an admitted run; all of its tokens are pending again. Mutates."""
+
+    @abstractmethod
+    def end(self, run: Run) -> None:
+        """Free all that a run holds, admitted or not; its session keeps what was computed. May be called twice."""
+
+    @abstractmethod
+    def room(self) -> tuple[int, int]:
+        """Tokens of room that are taken, by idle sessions too, and that there are."""

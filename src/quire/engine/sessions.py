@@ -12,7 +12,7 @@ from quire.model import GrowingKV
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quire.core import KVGeometry
+    from quire.model import KVSpace
 
 
 @dataclass(slots=True)
@@ -43,45 +43,67 @@ class Session:
         self.token_ids = token_ids[:common]
         return common
 
-    def keep_replies(self, texts: Iterable[str]) -> None:
-        """Forget the token ids of answers that the conversation does not have any more. Mutates."""
-        wanted = set(texts)
-        self.replies = {text: ids for text, ids in self.replies.items() if text in wanted}
-
-    def release(self) -> None:
-        """Put it back among the idle ones, for the next turn. Mutates."""
-        self.home.keep(self)
+    def remember(self, text: str, token_ids: list[int]) -> None:
+        """Let the next turn find the token ids of an answer by its text. Any thread. Mutates."""
+        with self.home.lock:
+            self.replies[text] = token_ids
 
 
 class Sessions:
-    """Idle sessions by name, the longest unused dropped first when their KV exceeds `max_bytes`. Thread-safe.
+    """Idle sessions by name, their KV in the engine's space; the longest unused go first.
 
     A session is out of here while a request uses it; a second request of the same session meanwhile starts anew.
+    What concerns KV belongs to the engine's thread; `replies` may be asked for by any.
     """
 
-    def __init__(self, geometry: KVGeometry, max_bytes: int) -> None:
-        self._geometry = geometry
+    def __init__(self, space: KVSpace, max_bytes: int) -> None:
+        """`max_bytes`: most KV of all idle sessions together."""
+        self.lock = threading.Lock()
+        self._space = space
         self._max_bytes = max_bytes
         self._idle: OrderedDict[str, Session] = OrderedDict()
-        self._lock = threading.Lock()
+
+    def replies(self, session_id: str, texts: Iterable[str]) -> dict[str, list[int]]:
+        """Token ids of those of `texts` that are answers of this session; it forgets all others. Mutates."""
+        wanted = set(texts)
+        with self.lock:
+            session = self._idle.get(session_id)
+            if session is None:
+                return {}
+            session.replies = {text: ids for text, ids in session.replies.items() if text in wanted}
+            return dict(session.replies)
 
     def take(self, session_id: str, chain_digest: str) -> Session:
         """The session, or a new one if it is unknown, in use, or follows another chain. Mutates."""
-        with self._lock:
+        with self.lock:
             known = self._idle.pop(session_id, None)
-        if known is not None and known.chain_digest == chain_digest:
-            return known
-        replies = known.replies if known else {}
-        return Session(session_id, chain_digest, GrowingKV(self._geometry), self, replies=replies)
+        if known is None:
+            return Session(session_id, chain_digest, GrowingKV(self._space.geometry, space=self._space), self)
+        if known.chain_digest != chain_digest:
+            known.kv.release()
+            known.token_ids, known.chain_digest = [], chain_digest
+        return known
 
     def keep(self, session: Session) -> None:
         """Put a session back after its request; one in which nothing was computed is dropped. Mutates."""
-        with self._lock:
-            self._idle.pop(session.session_id, None)
+        session.kv.trim()
+        with self.lock:
+            replaced = self._idle.pop(session.session_id, None)
             if session.kv.length:
                 self._idle[session.session_id] = session
-            while sum(s.kv.nbytes for s in self._idle.values()) > self._max_bytes:
-                self._idle.popitem(last=False)
+        if replaced:
+            replaced.kv.release()
+        while sum(s.kv.nbytes for s in self._idle.values()) > self._max_bytes:
+            self.drop_oldest()
+
+    def drop_oldest(self) -> bool:
+        """Free the KV of the session that was not used for longest. False: none is idle. Mutates."""
+        with self.lock:
+            if not self._idle:
+                return False
+            _, session = self._idle.popitem(last=False)
+        session.kv.release()
+        return True
 
     def __len__(self) -> int:
         return len(self._idle)

@@ -1,0 +1,108 @@
+"""What the tests drive a scheduler with, and how they watch it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from quire import Project, Turn
+from quire.answering import Question
+from quire.core import Delta, Sampling
+from quire.engine import LocalEngine, Sessions
+from quire.errors import QuireError
+from quire.model import KVSpace, LoadedModel, Row, forward
+from quire.scheduler import Scheduler, Ticket
+
+LONG = Sampling(max_tokens=400, ignore_eos=True)
+
+
+class Inbox:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.items: list[Delta | QuireError] = []
+        self.ended = threading.Event()
+
+    def __call__(self, item: Delta | QuireError) -> None:
+        self.items.append(item)
+        if isinstance(item, QuireError) or item.finish_reason:
+            self.ended.set()
+
+    @property
+    def end(self) -> Delta | QuireError:
+        assert self.ended.wait(60)
+        return self.items[-1]
+
+    @property
+    def reason(self) -> str | None:
+        return self.end.finish_reason if isinstance(self.end, Delta) else self.end.code
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [t for item in self.items if isinstance(item, Delta) for t in item.token_ids]
+
+    @property
+    def text(self) -> str:
+        return "".join(item.text for item in self.items if isinstance(item, Delta))
+
+
+Submit = Callable[..., tuple[Ticket, Inbox]]
+
+
+@contextmanager
+def scheduling(
+    project: Project,
+    *,
+    max_sequences: int = 64,
+    step_tokens: int = 64,
+    queue: int = 256,
+    suffix_tokens: int = 1 << 16,
+    session_bytes: int = 1 << 30,
+) -> Iterator[tuple[Scheduler, Submit]]:
+    """A scheduler of its own on the project's model, and a function that submits a question to it."""
+    space = KVSpace(project.model.geometry, suffix_tokens)
+    engine = LocalEngine(project.model, space, Sessions(space, session_bytes))
+    scheduler = Scheduler(engine, max_sequences=max_sequences, step_tokens=step_tokens, queue=queue)
+
+    def submit(
+        text: str = "Why?",
+        sampling: Sampling = LONG,
+        sink: Any = None,
+        module: str = "prices",
+        session: str | None = None,
+    ) -> tuple[Ticket, Inbox]:
+        question = Question((Turn("user", text),), module=module, sampling=sampling, session=session)
+        inbox = sink or Inbox()
+        request = project.runtime.answerer.prepare(question).request()
+        try:
+            return scheduler.submit(request, inbox), inbox
+        except QuireError:
+            request.lease.release()
+            raise
+
+    try:
+        yield scheduler, submit
+    finally:
+        scheduler.stop()
+
+
+class Passes:
+    """Stands between engine and model: keeps what every pass was asked for, may act before it and change its logits."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[int, int]] = []  # of each pass: tokens by the id of the KV they went to
+        self.before: Callable[[], object] = lambda: None
+        self.after: Callable[[torch.Tensor], torch.Tensor] = lambda logits: logits
+
+    def __call__(self, model: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
+        self.before()
+        self.rows.append({id(row.kv): len(row.token_ids) for row in rows})
+        return self.after(forward(model, rows))
+
+
+def leases(project: Project) -> int:
+    return project.runtime.pool.state().leases

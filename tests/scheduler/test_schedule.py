@@ -1,0 +1,187 @@
+"""Nobody stalls the others, nothing overflows, and whoever gives way goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quire import Project
+from quire.core import Delta, Sampling
+from quire.errors import ContextExceeded, QuireError
+from quire.model.kv import GRAIN
+from quire.scheduler.schedule import share
+
+from .driving import LONG, Inbox, Passes, leases, scheduling
+
+
+@settings(max_examples=300, deadline=None)
+@given(pending=st.lists(st.integers(1, 400), max_size=40), budget=st.integers(0, 600))
+def test_shares_are_fair_and_answers_come_first(pending: list[int], budget: int) -> None:
+    shares = share(budget, pending)
+    assert sum(shares) == min(budget, sum(pending)), "nothing of the budget is left while somebody wants it"
+    assert all(0 <= given <= wanted for given, wanted in zip(shares, pending, strict=True))
+    short = [given for given, wanted in zip(shares, pending, strict=True) if given < wanted]
+    if short:
+        assert max(shares) <= min(short) + 1, "nobody has more than one who wants more, but for a single token"
+    if len(pending) <= budget:
+        assert all(shares), "everybody moves, and an answer by all it wants"
+
+
+@pytest.mark.parametrize("step_tokens", [16, 40, 64])
+def test_an_answer_goes_on_in_every_pass_and_no_pass_is_larger_than_its_budget(
+    project: Project, passes: Passes, step_tokens: int
+) -> None:
+    """The bound of a stall: between two tokens of an answer lies one pass over at most `step_tokens` tokens."""
+    draw = random.Random(5)
+    answering = Sampling(max_tokens=150, ignore_eos=True)
+    with scheduling(project, step_tokens=step_tokens) as (_, submit):
+        tickets = []
+        for number in range(24):
+            text = "What is it? " * draw.randint(1, 60 if number % 3 else 2)
+            tickets.append(submit(text, replace(answering, max_tokens=draw.randint(1, 150))))
+            time.sleep(draw.random() * 0.01)
+        assert {inbox.reason for _, inbox in tickets} == {"length"}
+    assert max(sum(tokens.values()) for tokens in passes.rows) <= step_tokens
+    for ticket, inbox in tickets:
+        key, question = id(ticket.run.kv), len(ticket.run.request.suffix_ids)
+        took = [tokens.get(key) for tokens in passes.rows]
+        first = next(i for i, count in enumerate(took) if count)
+        last = max(i for i, count in enumerate(took) if count)
+        assert None not in took[first : last + 1], "from its first pass to its last it is in every one"
+        answer = len(inbox.token_ids) - 1  # the last one is not computed
+        assert took[first : last + 1][len(took[first : last + 1]) - answer :] == [1] * answer
+        assert sum(count or 0 for count in took) == question + answer
+
+
+def test_more_requests_than_tokens_in_a_step_take_turns(project: Project, passes: Passes) -> None:
+    with scheduling(project, max_sequences=64, step_tokens=16) as (_, submit):
+        inboxes = [submit("Why? " * 9, Sampling(max_tokens=20, ignore_eos=True))[1] for _ in range(40)]
+        assert {inbox.reason for inbox in inboxes} == {"length"}
+    assert max(len(tokens) for tokens in passes.rows) == 16
+    assert max(sum(tokens.values()) for tokens in passes.rows) <= 16
+
+
+def test_who_does_not_fit_waits_and_nothing_is_taken_beyond_the_room(project: Project, passes: Passes) -> None:
+    seen: list[tuple[int, int]] = []
+    with scheduling(project, suffix_tokens=6 * GRAIN) as (scheduler, submit):
+        passes.before = lambda: seen.append((scheduler.load().room_used, scheduler.load().running))
+        inboxes = [submit("Why? " * 20, Sampling(max_tokens=8, ignore_eos=True))[1] for _ in range(12)]
+        assert {inbox.reason for inbox in inboxes} == {"length"}
+        load = scheduler.load()
+        assert (load.room_used, load.room_total, load.preemptions) == (0, 6 * GRAIN, 0)
+    assert max(used for used, _ in seen) <= 6 * GRAIN
+    assert max(running for _, running in seen) == 3, "each has a question of two grains"
+
+
+SAMPLINGS = [
+    Sampling(max_tokens=170, ignore_eos=True),
+    Sampling(max_tokens=170, ignore_eos=True, temperature=1.1, top_p=0.9, seed=3),
+    Sampling(max_tokens=170, ignore_eos=True, repetition_penalty=1.2, frequency_penalty=0.3, logprobs=2),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "drawn", "penalized"])
+@pytest.mark.parametrize("session", [False, True])
+def test_an_answer_that_gave_way_is_the_one_it_would_have_been(
+    project: Project, sampling: Sampling, session: bool
+) -> None:
+    """Room for less than two of five: they push each other out, and say what each says alone."""
+    questions = [f"Why {number}? {'And when? ' * number}" for number in range(5)]
+    with scheduling(project) as (_, submit):
+        alone = []
+        for question in questions:
+            alone.append(submit(question, sampling)[1])
+            assert alone[-1].reason == "length"
+    with scheduling(project, suffix_tokens=5 * GRAIN) as (scheduler, submit):
+        together = [submit(q, sampling, session=f"s{i}" if session else None) for i, q in enumerate(questions)]
+        assert {inbox.reason for _, inbox in together} == {"length"}
+        load = scheduler.load()
+        assert load.preemptions > 0
+        assert load.room_used <= 5 * GRAIN if session else load.room_used == 0
+    for (ticket, inbox), expected in zip(together, alone, strict=True):
+        assert inbox.token_ids == expected.token_ids
+        assert inbox.text == expected.text
+        assert [d.text for d in inbox.items if isinstance(d, Delta)] == [
+            d.text for d in expected.items if isinstance(d, Delta)
+        ]
+        assert ticket.usage is not None
+        assert ticket.usage.completion == 170
+    assert leases(project) == 0
+
+
+def test_idle_sessions_make_room_before_anybody_gives_way(project: Project) -> None:
+    short = Sampling(max_tokens=4, ignore_eos=True)
+    with scheduling(project, suffix_tokens=6 * GRAIN) as (scheduler, submit):
+        for number in range(5):
+            assert submit(f"Why {number}?", short, session=f"s{number}")[1].reason == "length"
+        assert scheduler.load().room_used == 5 * GRAIN, "a session keeps no more than it needs"
+        assert submit(sampling=Sampling(max_tokens=5 * GRAIN, ignore_eos=True))[1].reason == "length"
+        assert scheduler.load().preemptions == 0
+        assert scheduler.load().room_used < 5 * GRAIN
+
+
+def test_sessions_that_wait_hold_nothing_that_others_need(project: Project) -> None:
+    """Everybody has a session, and together they are far larger than the room: nobody waits for ever."""
+    draw = random.Random(7)
+    with scheduling(project, suffix_tokens=5 * GRAIN) as (scheduler, submit):
+        for _ in range(6):
+            inboxes = []
+            for _ in range(8):
+                text = "Why? " * draw.randint(1, 40)
+                sampling = Sampling(max_tokens=draw.randint(1, 80), ignore_eos=True)
+                inboxes.append(submit(text, sampling, session=draw.choice("abcdef"))[1])
+            assert {inbox.reason for inbox in inboxes} == {"length"}
+            assert scheduler.load().room_used <= 5 * GRAIN
+    assert leases(project) == 0
+
+
+def test_what_can_never_fit_is_refused_and_what_just_fits_is_answered(project: Project) -> None:
+    with scheduling(project, suffix_tokens=2 * GRAIN) as (_, submit):
+        ticket, inbox = submit(sampling=Sampling(max_tokens=1))
+        assert inbox.reason
+        room = 2 * GRAIN - len(ticket.run.request.suffix_ids) + 1
+        fits = submit(sampling=Sampling(max_tokens=room, ignore_eos=True))[1]
+        assert fits.reason == "length"
+        assert len(fits.token_ids) == room
+        unbounded = submit(sampling=Sampling(ignore_eos=True))[1]
+        assert unbounded.reason == "length"
+        assert unbounded.token_ids == fits.token_ids, "without a wish an answer gets the room that there is"
+        with pytest.raises(ContextExceeded, match="room for 128 tokens") as refused:
+            submit(sampling=Sampling(max_tokens=room + 1))
+        assert "engine.suffix_tokens" in refused.value.hint
+        with pytest.raises(ContextExceeded):
+            submit("Why? " * 100)
+    assert leases(project) == 0
+
+
+@pytest.mark.slow
+def test_newcomers_delay_an_answer_by_a_bounded_time(project: Project) -> None:
+    """Long questions come one after another; the longest silence is that of a few passes and not of a question."""
+
+    class Timed(Inbox):
+        def __init__(self) -> None:
+            super().__init__()
+            self.times: list[float] = []
+
+        def __call__(self, item: Delta | QuireError) -> None:
+            self.times.append(time.perf_counter())
+            super().__call__(item)
+
+    with scheduling(project, step_tokens=64) as (_, submit):
+        question = "What is it? " * 280
+        began = time.perf_counter()
+        alone = submit(question, Sampling(max_tokens=1, ignore_eos=True))
+        assert alone[1].reason == "length"
+        whole = time.perf_counter() - began
+        timed = Timed()
+        submit(sampling=replace(LONG, max_tokens=600), sink=timed)
+        while not timed.ended.is_set():
+            assert submit(question, Sampling(max_tokens=1))[1].reason
+    gaps = [later - sooner for sooner, later in itertools.pairwise(timed.times)]
+    assert max(gaps) < whole / 2, "a question is read in a dozen passes and more"
