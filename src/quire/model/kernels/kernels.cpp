@@ -33,7 +33,7 @@ constexpr int LANES = 16, ROWS = 12;
 constexpr int LANES = 8, ROWS = 6;
 #endif
 constexpr int WIDE = 2 * LANES;  // columns of a tile
-constexpr int BLOCK = 128;       // keys packed at once: 32 KB of keys and of values at 64 dimensions
+constexpr int BLOCK = 64;         // keys packed at once: with their values 32 KB at 64 dimensions, for the nearest memory
 constexpr int SPLIT = 1024;      // keys of one partial result
 constexpr int ROW_CHUNK = 32 * ROWS;  // query rows of one partial result
 constexpr int DEPTH = 1024;      // steps of a linear layer between two visits of the same accumulator
@@ -463,13 +463,14 @@ template <class T> struct Step {  // one layer of one forward pass
         int64_t until = std::min(range.keys, from + SPLIT);
         if (range.before >= 0) until = std::min(until, range.before + (row0 + rows - 1) / group + 1);
 
-        float* queries = scratch.need(rows * (dim + padded + 2) + BLOCK * (dim + padded + ROWS));
-        float* sums = queries + rows * dim;
-        float* maxima = sums + rows * padded;
-        float* totals = maxima + rows;
-        float* packed_keys = totals + rows;
+        // Vectors start at multiples of their size: whatever may be of another length comes last.
+        float* packed_keys = scratch.need(BLOCK * (dim + padded + ROWS) + rows * (padded + dim + 2));
         float* packed_values = packed_keys + BLOCK * dim;
         float* scores = packed_values + BLOCK * padded;
+        float* sums = scores + BLOCK * ROWS;
+        float* queries = sums + rows * padded;
+        float* maxima = queries + rows * dim;
+        float* totals = maxima + rows;
 
         const float scale = plan.scale * LOG2E;
         for (int64_t first = 0; first < rows; first += ROWS) {
