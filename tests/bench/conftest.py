@@ -65,3 +65,17 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, squad: P
     assert result.exit_code == 0
     (line,) = output.read_text(encoding="utf-8").splitlines()
     return Run(result.stdout, json.loads(line), work)
+
+
+def children_of(parent: int) -> list[int]:
+    """The processes that `parent` started and that run the benchmark."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            is_child = int(status.read_text(encoding="utf-8").rpartition(")")[2].split()[1]) == parent
+            command = status.with_name("cmdline").read_text(encoding="utf-8")
+        except OSError:  # gone meanwhile
+            continue
+        if is_child and "quire.bench" in command:
+            found.append(int(status.parent.name))
+    return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import statistics
-from pathlib import Path
 
 import pytest
 
 from quire.bench.options import SECTIONS
 
-from .conftest import QUESTIONS, REPEAT, Run
+from .conftest import QUESTIONS, REPEAT, Run, children_of
 
 pytestmark = pytest.mark.timeout(900)  # the run is the first test's, and starts processes on a machine that may be busy
 
@@ -108,17 +107,3 @@ def test_two_processes_share_the_pages_of_one_module(run: Run) -> None:
 def test_nothing_is_left_behind(run: Run) -> None:
     assert list(run.work.iterdir()) == []
     assert children_of(os.getpid()) == []
-
-
-def children_of(parent: int) -> list[str]:
-    """Command lines of the processes that `parent` started and that run the benchmark."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            is_child = int(status.read_text(encoding="utf-8").rpartition(")")[2].split()[1]) == parent
-            command = status.with_name("cmdline").read_text(encoding="utf-8")
-        except OSError:  # gone meanwhile
-            continue
-        if is_child and "quire.bench" in command:
-            found.append(command)
-    return found

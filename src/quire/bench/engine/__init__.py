@@ -7,6 +7,7 @@ quire_arm         the engine of this package, in a process of its own
 transformers_arm  generate() on a deep copy of the document's KV, one request after another
 vllm_arm          vLLM with prefix caching, a script for the interpreter of its own environment
 environment       that environment: made once, repaired, used again
+requests          what is asked, each question once
 rounds            who answers what, in which order, and what is measured around it
 timing            from the times of tokens to figures
 summary           medians, ratios, targets, floors

@@ -19,7 +19,7 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from quire.errors import InvalidSetting, MeasurementFailed, StoreError
 from quire.store.locks import lock_exclusive, try_lock
@@ -72,7 +72,7 @@ def make_environment(home: Path, pip_flags: str, say: Callable[[str], None]) -> 
             return python
         (home / READY).unlink(missing_ok=True)
         with (home / "install.log").open("w", encoding="utf-8") as log:
-            installer = _Installer(python, shlex.split(pip_flags), log.write, say)
+            installer = _Installer(python, shlex.split(pip_flags), log, say)
             if _output(python, "import pip") is None:
                 shutil.rmtree(home / "env", ignore_errors=True)
                 installer.run([sys.executable, "-m", "venv", str(home / "env")])
@@ -96,11 +96,9 @@ def needed(requirements: Iterable[str]) -> list[str]:
 class _Installer:
     """Runs one command after another; each line goes to a log and is said."""
 
-    def __init__(
-        self, python: Path, flags: list[str], write: Callable[[str], object], say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, python: Path, flags: list[str], log: TextIO, say: Callable[[str], None]) -> None:
         self._pip = [str(python), "-I", "-m", "pip", "install", "--progress-bar", "off", *flags]
-        self._write = write
+        self._log = log
         self._say = say
 
     def install(self, *arguments: str) -> None:
@@ -120,7 +118,7 @@ class _Installer:
         )
         try:
             for line in process.stdout or ():
-                self._write(line)
+                self._log.write(line)
                 last = line.strip() or last
                 self._say(f"making the environment for vLLM: {last[:100]}")
             status = process.wait()
@@ -135,8 +133,7 @@ class _Installer:
         if status:
             raise MeasurementFailed(
                 f"the environment for vLLM could not be made: {last or f'exit status {status}'}",
-                hint="--pip-flags names another index, --vllm PYTHON an environment that you have, "
-                "--vllm skip does without",
+                hint=f"{self._log.name} says more; --pip-flags may name another index, --vllm your own interpreter",
             )
 
 

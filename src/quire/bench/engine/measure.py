@@ -45,7 +45,7 @@ def measure_engine(options: EngineOptions, say: Say) -> EngineReport:
         requests = make_requests(bench, options.levels, options.repeat)
         arms = start_arms(bench, options, requests, held)
         bench.unmap()  # pages that are mapped here could not be dropped by an arm
-        found = measure_rounds(bench, arms, requests, options)
+        found = measure_rounds(arms, requests, options, say)
         if not found.runs and not found.restarts:
             raise MeasurementFailed(
                 "; ".join(f"{arm.name}: {arm.ended}" for arm in arms), hint=f"see the logs in {arms[0].log.parent}"

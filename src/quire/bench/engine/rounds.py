@@ -22,7 +22,7 @@ from quire.errors import MeasurementFailed
 if TYPE_CHECKING:
     from quire.bench.engine.options import ArmName, EngineOptions
     from quire.bench.engine.requests import Requests
-    from quire.bench.workbench import Workbench
+    from quire.bench.figures import Say
 
 SETTLE = 0.3  # seconds: threads of OpenMP go on looking for work for 0.2 after the last
 IN_TURN: tuple[ArmName, ...] = ("transformers",)  # arms that answer one request after another
@@ -78,7 +78,7 @@ class Rounds:
         return [run for run in self.runs if (run.arm, run.level) == (arm, level)]
 
 
-def measure_rounds(bench: Workbench, arms: list[Arm], requests: Requests, options: EngineOptions) -> Rounds:
+def measure_rounds(arms: list[Arm], requests: Requests, options: EngineOptions, say: Say) -> Rounds:
     """Let `arms` take turns. An arm that fails ends; the others go on."""
     found = Rounds()
     levels = options.levels if {"load", "memory"} & set(options.sections) else ()
@@ -86,12 +86,12 @@ def measure_rounds(bench: Workbench, arms: list[Arm], requests: Requests, option
     for repetition in range(options.repeat):
         for level in levels:
             for arm in _turned(arms, turn):
-                bench.say(f"repetition {repetition + 1} of {options.repeat}, {level} at once: {arm.name}")
+                say(f"repetition {repetition + 1} of {options.repeat}, {level} at once: {arm.name}")
                 _level(found, arms, arm, requests, (level, repetition), options.full)
             turn += 1
         if "restart" in options.sections:
             for arm in _turned(arms, turn):
-                bench.say(f"repetition {repetition + 1} of {options.repeat}, after a restart: {arm.name}")
+                say(f"repetition {repetition + 1} of {options.repeat}, after a restart: {arm.name}")
                 _restart(found, arms, arm, requests.restart[repetition])
     return found
 
