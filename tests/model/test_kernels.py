@@ -37,7 +37,7 @@ def layer(dtype: str, wide: int, deep: int, seed: int) -> tuple[torch.Tensor, to
 )
 def test_a_packed_layer_is_the_layer(dtype: str, rows: int, wide: int, deep: int, biased: bool, seed: int) -> None:
     weight, bias = layer(dtype, wide, deep, seed)
-    packed = PackedLinear(load_library(), weight, bias if biased else None)
+    packed = PackedLinear(load_library(), weight, bias if biased else None, threads=2)
     x = torch.randn(rows, deep, generator=torch.Generator().manual_seed(seed)).to(weight.dtype)
     result = packed(x)
     exact = x.double() @ weight.double().T + (bias.double() if biased else 0)

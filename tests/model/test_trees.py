@@ -89,7 +89,7 @@ def slowly(tree: Tree, i: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module", params=["native", "torch"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return NativeBackend(load_library()) if request.param == "native" else TorchBackend()
+    return NativeBackend(load_library(), threads=2) if request.param == "native" else TorchBackend()
 
 
 @settings(max_examples=60, deadline=None)
@@ -104,12 +104,7 @@ def test_a_tree_is_attended_to_exactly(backend: Backend, tree: Tree) -> None:
 @settings(max_examples=60, deadline=None)
 @given(tree=trees(), threads=st.sampled_from([1, 2, 3]))
 def test_our_kernel_gives_a_request_the_same_bits_in_any_company(tree: Tree, threads: int) -> None:
-    native = NativeBackend(load_library())
-    used = torch.get_num_threads()
-    together = attended(tree, list(range(len(tree.rows))), native)
-    try:
-        torch.set_num_threads(threads)
-        for i in range(len(tree.rows)):
-            assert torch.equal(attended(tree, [i], native)[i], together[i])
-    finally:
-        torch.set_num_threads(used)
+    together = attended(tree, list(range(len(tree.rows))), NativeBackend(load_library(), threads=1))
+    other = NativeBackend(load_library(), threads=threads)
+    for i in range(len(tree.rows)):
+        assert torch.equal(attended(tree, [i], other)[i], together[i])

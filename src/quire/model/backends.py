@@ -7,6 +7,7 @@ starts give the same bits.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from quire.model.kernels import Library, NativeAttention, PackedLinear, load_lib
 from quire.model.torch_attention import TorchAttention
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from quire.model.attention import AttentionPlan, SharedSpan, SuffixSpan
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,11 @@ class Backend(ABC):
     def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
         """A module that computes what `layer` does; may be `layer` itself."""
 
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Around a forward pass."""
+        yield
+
     def norm(self, layer: torch.nn.Module) -> torch.nn.Module:
         """A module that computes what `layer`, a root-mean-square normalization, does; may be `layer` itself."""
         return layer
@@ -46,25 +54,34 @@ class Backend(ABC):
 class NativeBackend(Backend):
     """Our kernels. A request's results are the same bits whatever else is in its batch, and for any thread count."""
 
-    def __init__(self, library: Library, *, int8: bool = False) -> None:
+    def __init__(self, library: Library, *, threads: int, int8: bool = False) -> None:
         """`int8`: linear layers in int8 with one scale per output; lossy."""
         self._library = library
+        self._threads = threads
         self._int8 = int8
         self.identity = f"quire-{library.identity}" + ("-int8" if int8 else "")
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """What PyTorch computes between our kernels is small: on one thread it never waits at an OpenMP barrier."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
         if layer.weight.dtype not in FLOATS:
             return layer
-        if self._int8:
-            weight, scale = quantized(layer.weight)
-            return PackedLinear(self._library, weight, layer.bias, scale)
-        return PackedLinear(self._library, layer.weight, layer.bias)
+        weight, scale = quantized(layer.weight) if self._int8 else (layer.weight, None)
+        return PackedLinear(self._library, weight, layer.bias, scale, threads=self._threads)
 
     def norm(self, layer: torch.nn.Module) -> torch.nn.Module:
         return packed_norm(self._library, layer)
 
     def attention(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> AttentionPlan:
-        return NativeAttention(shared, suffixes, self._library)
+        return NativeAttention(shared, suffixes, self._library, self._threads)
 
 
 class TorchBackend(Backend):
@@ -117,7 +134,7 @@ def choose_backend(name: str, device: torch.device, weights: str = "auto") -> Ba
     if name == "torch" or (name == "auto" and not int8 and torch.cpu._is_amx_tile_supported()):
         return TorchBackend()
     try:
-        return NativeBackend(load_library(), int8=int8)
+        return NativeBackend(load_library(), threads=torch.get_num_threads(), int8=int8)
     except KernelsUnavailable as error:
         if name == "native" or int8:
             raise

@@ -163,7 +163,7 @@ class LoadedModel:
         Returns:
             logits [1, len(keep), vocabulary] in the model's dtype.
         """
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), self.backend.computing():
             output = self.hf(
                 input_ids=token_ids,
                 position_ids=positions,

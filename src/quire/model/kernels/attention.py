@@ -34,9 +34,10 @@ class _Attention(ctypes.Structure):
 class NativeAttention(AttentionPlan):
     """The plan of one pass on the CPU. Work is cut by keys and rows, never by the number of requests or threads."""
 
-    def __init__(self, shared: list[SharedSpan], suffixes: list[SuffixSpan], library: Library) -> None:
+    def __init__(self, shared: list[SharedSpan], suffixes: list[SuffixSpan], library: Library, threads: int) -> None:
         super().__init__(shared, suffixes)
         self._library = library
+        self._threads = threads
         self._struct: _Attention | None = None
         self._kept: list[object] = []  # arrays that the struct points into
         self._strides = (_SIZE * 6)()
@@ -75,7 +76,7 @@ class NativeAttention(AttentionPlan):
         self._kept = [ranges, works, addresses, parts, part_of, partial, weight]
         return _Attention(
             *(tokens, heads, geometry.kv_heads, dim, DTYPE_CODES[TORCH_DTYPES[geometry.dtype]]),
-            *(torch.get_num_threads(), len(ranges), len(works), geometry.layers, scale),
+            *(self._threads, len(ranges), len(works), geometry.layers, scale),
             *(array.ctypes.data for array in (ranges, works, addresses, parts, part_of)),
             *(partial.data_ptr(), weight.data_ptr()),
         )

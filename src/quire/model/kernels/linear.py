@@ -28,11 +28,14 @@ class PackedLinear(torch.nn.Module):
         weight: torch.Tensor,
         bias: torch.Tensor | None = None,
         scale: torch.Tensor | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         """`weight`: [out, in], float32, bfloat16 or float16; or int8 with a float32 `scale` [out], see `quantized`."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self._library = library
+        self._threads = threads
         self._code = DTYPE_CODES[weight.dtype]
         weight = weight.contiguous()
         columns = -(-self.out_features // library.wide) * library.wide
@@ -43,7 +46,7 @@ class PackedLinear(torch.nn.Module):
             self.out_features,
             self.in_features,
             self.packed.data_ptr(),
-            torch.get_num_threads(),
+            threads,
         )
         self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
@@ -67,7 +70,7 @@ class PackedLinear(torch.nn.Module):
             rows.shape[0],
             self.out_features,
             self.in_features,
-            torch.get_num_threads(),
+            self._threads,
         )
         return out.view(*x.shape[:-1], self.out_features)
 
