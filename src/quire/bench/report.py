@@ -63,6 +63,7 @@ def describe_model(bench: Workbench) -> dict[str, Any]:
         "revision": facts.revision,
         "fingerprint": facts.fingerprint,
         "dtype": facts.geometry.dtype,
+        "weights": bench.model.source.weights,
         "bytes_per_token": facts.geometry.bytes_per_token,
     }
 

@@ -44,7 +44,6 @@ def measure_engine(options: EngineOptions, say: Say) -> EngineReport:
     with open_workbench(bench_options, say) as bench, ExitStack() as held:
         requests = make_requests(bench, options.levels, options.repeat)
         arms = start_arms(bench, options, requests, held)
-        bench.unmap()  # pages that are mapped here could not be dropped by an arm
         found = measure_rounds(arms, requests, options, say)
         if not found.runs and not found.restarts:
             raise MeasurementFailed(

@@ -15,7 +15,7 @@ EngineSection = Literal["load", "restart", "memory"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 ENGINE_SECTIONS: tuple[EngineSection, ...] = get_args(EngineSection)
 LEVELS = (1, 4, 16, 32, 64)
-MOST = 1024  # requests at once
+MOST = 256  # requests at once: what the queue holds, since all of them are submitted before any is begun
 PLOTS = (".png", ".svg")
 
 
