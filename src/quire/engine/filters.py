@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -11,26 +12,26 @@ if TYPE_CHECKING:
 
     from quire.core import Sampling
 
-OUT = float("-inf")
+TOKEN_BITS, WEIGHT_BITS = (
+    20,
+    30,
+)  # of a key: up to a million tokens; in float32, 0..1 has two bits zero
 
 
-def probabilities(scores: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
-    """What each row draws from, zero for tokens that its filters exclude. Overwrites `scores`.
+def weights(scores: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
+    """What each row draws from: proportional to probabilities, zero for tokens that its filters exclude.
 
     Args:
-        scores: float32 [rows, vocabulary].
+        scores: float32 [rows, vocabulary], overwritten.
         samplings: one for each row, all with a temperature.
     """
     scores /= torch.tensor([[s.temperature] for s in samplings], device=scores.device)
     _keep_top_k(scores, [s.top_k for s in samplings])
-    for row, sampling in enumerate(samplings):
-        if sampling.top_p < 1.0:
-            _keep_nucleus(scores[row], sampling.top_p)
     found = torch.softmax(scores, dim=-1)
+    _keep_nuclei(found, [s.top_p for s in samplings])
     if any(s.min_p for s in samplings):
         least = torch.tensor([[s.min_p] for s in samplings], device=scores.device)
-        scores.masked_fill_(found < least * found.amax(-1, keepdim=True), OUT)
-        found = torch.softmax(scores, dim=-1)
+        found *= found >= least * found.amax(-1, keepdim=True)
     return found
 
 
@@ -41,25 +42,33 @@ def _keep_top_k(scores: torch.Tensor, counts: Sequence[int]) -> None:
         return
     best = scores[rows].topk(max(counts)).values
     last = torch.tensor([[counts[row] - 1] for row in rows], device=scores.device)
-    floor = scores.new_full((len(counts), 1), OUT)
+    floor = scores.new_full((len(counts), 1), float("-inf"))
     floor[rows] = best.gather(1, last)
-    scores.masked_fill_(scores < floor, OUT)
+    scores.masked_fill_(scores < floor, float("-inf"))
 
 
-def _keep_nucleus(scores: torch.Tensor, mass: float) -> None:
-    """Exclude the least likely tokens that together weigh at most 1 - `mass`. `scores`: [vocabulary]. Mutates.
+def _keep_nuclei(weights: torch.Tensor, masses: Sequence[float]) -> None:
+    """Exclude from each row the least likely tokens that together weigh at most 1 - its mass; 1.0 keeps all. Mutates.
 
     Tokens below (1 - mass) / vocabulary are among them, since all of those together weigh no more. That leaves few to
-    sort: sorting a whole vocabulary takes longer than everything else of a choice together.
+    sort: to sort a whole vocabulary takes longer than everything else of a choice together. Row, weight and token of
+    what is left are sorted as one integer each.
     """
-    weights = torch.softmax(scores, dim=-1)
-    candidates = (weights > 0.5 * (1 - mass) / len(weights)).nonzero().squeeze(1)  # half: weights are rounded
-    ascending, order = weights[candidates].sort(stable=True)
-    up_to = ascending.cumsum(0, dtype=torch.float64)
-    rest = weights.sum(dtype=torch.float64) - up_to[-1]
-    outside = rest + up_to <= 1 - mass
-    outside[-1] = False
-    kept = candidates[order[~outside]]
-    held = scores[kept]
-    scores.fill_(OUT)
-    scores[kept] = held
+    rows = torch.tensor([row for row, mass in enumerate(masses) if mass < 1.0], device=weights.device)
+    if not len(rows):
+        return
+    part = weights[rows] if len(rows) < len(weights) else weights
+    outside = 1 - torch.tensor([mass for mass in masses if mass < 1.0], dtype=torch.float64, device=weights.device)
+    row, token = (part > 0.5 * outside[:, None].float() / part.shape[1]).nonzero(as_tuple=True)  # half: for rounding
+    bits = part[row, token].view(torch.int32).long()  # of positive numbers: in the order of the numbers
+    keys = (row << WEIGHT_BITS + TOKEN_BITS) + (bits << TOKEN_BITS) + token
+    keys = torch.from_numpy(np.sort(keys.numpy(force=True))).to(keys.device)  # five times as fast as torch's own
+    row, token = keys >> WEIGHT_BITS + TOKEN_BITS, keys & (1 << TOKEN_BITS) - 1
+    weight = (keys >> TOKEN_BITS & (1 << WEIGHT_BITS) - 1).int().view(torch.float32)
+    up_to = weight.cumsum(0, dtype=torch.float64)
+    last = torch.bincount(row, minlength=len(rows)).cumsum(0) - 1  # and the heaviest, of each row
+    heavier = up_to[last][row] - up_to
+    kept = part.sum(1).double()[row] - heavier > outside[row]
+    kept[last] = True
+    weights.index_fill_(0, rows, 0.0)
+    weights[rows[row[kept]], token[kept]] = weight[kept]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from quire.engine.filters import probabilities
+from quire.engine.filters import weights
 from quire.errors import EngineError
 
 if TYPE_CHECKING:
@@ -38,14 +38,17 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt_ids: Iterable[int]) -> None:
         """`prompt_ids`: chain and suffix, which the repetition penalty covers."""
         self.sampling = sampling
-        s = sampling
-        self.repeats = s.repetition_penalty != 1.0
-        self.offsets = bool(s.frequency_penalty or s.presence_penalty or s.logit_bias)
-        self.draws = s.temperature > 0
-        self.plain = not (self.repeats or self.offsets or self.draws)
+        self.draws = sampling.temperature > 0
+        self.repeats = sampling.repetition_penalty != 1.0
+        self.counts = bool(sampling.frequency_penalty or sampling.presence_penalty)
+        self.plain = not (self.draws or self.repeats or self.counts or sampling.logit_bias)
         self.seen = torch.tensor(sorted(set(prompt_ids)) if self.repeats else [], dtype=torch.long)
-        self._counts: Counter[int] = Counter()
-        seed = None if s.seed is None else s.seed % 2**64  # `random` drops the sign
+        self.added: dict[int, float] = {}  # to the score of a token: biases, and penalties of the answer so far
+        for token_id, bias in sampling.logit_bias:
+            self.added[token_id] = self.added.get(token_id, 0.0) + bias
+        self._biases = dict(self.added)
+        self._chosen: Counter[int] = Counter()
+        seed = None if sampling.seed is None else sampling.seed % 2**64  # `random` drops the sign
         self._random = random.Random(seed)  # noqa: S311 - draws, not secrets
 
     def draw(self) -> float:
@@ -54,17 +57,12 @@ class Sampler:
 
     def note(self, token_id: int) -> None:
         """Count a choice. Mutates."""
-        if self.repeats and not self._counts[token_id] and not bool((self.seen == token_id).any()):
+        if self.repeats and not self._chosen[token_id]:  # that the prompt has it too does no harm
             self.seen = torch.cat((self.seen, torch.tensor([token_id])))
-        self._counts[token_id] += 1
-
-    def add_offsets(self, scores: torch.Tensor) -> None:
-        """Frequency and presence penalties of what was chosen, and biases. Mutates `scores` [vocabulary]."""
-        s = self.sampling
-        changes = {token: -s.frequency_penalty * n - s.presence_penalty for token, n in self._counts.items()}
-        for token, bias in s.logit_bias:
-            changes[token] = changes.get(token, 0.0) + bias
-        scores[list(changes)] += torch.tensor(list(changes.values()), device=scores.device)
+        self._chosen[token_id] += 1
+        if self.counts:
+            s, count = self.sampling, self._chosen[token_id]
+            self.added[token_id] = self._biases.get(token_id, 0.0) - s.frequency_penalty * count - s.presence_penalty
 
 
 def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Choice | EngineError]:
@@ -78,7 +76,7 @@ def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Choice | E
     best = logits.gather(1, torch.from_numpy(likeliest[:, None]).to(logits.device))
     finite: list[bool] = torch.isfinite(best).squeeze(1).tolist()
     if changed := [row for row, s in enumerate(samplers) if not s.plain]:
-        chosen = _choose_changed(logits[changed], [samplers[row] for row in changed])
+        chosen = _choose_changed(_rows(logits, changed), [samplers[row] for row in changed])
         for row, token in zip(changed, chosen, strict=True):
             tokens[row] = token
     tokens = [token if fine else 0 for token, fine in zip(tokens, finite, strict=True)]
@@ -94,33 +92,46 @@ def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Choice | E
 
 def _choose_changed(scores: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
     """The tokens of rows that the likeliest logit alone does not decide. Overwrites `scores`."""
-    if any(s.repeats for s in samplers):
-        _penalize_repetition(scores, samplers)
-    for row, sampler in enumerate(samplers):
-        if sampler.offsets:
-            sampler.add_offsets(scores[row])
+    _penalize_repetition(scores, samplers)
+    _add(scores, samplers)
     tokens: list[int] = scores.numpy(force=True).argmax(-1).tolist()
     if drawing := [row for row, s in enumerate(samplers) if s.draws]:
-        drawn = _draw(scores[drawing], [samplers[row] for row in drawing])
+        drawn = _draw(_rows(scores, drawing), [samplers[row] for row in drawing])
         for row, token in zip(drawing, drawn, strict=True):
             tokens[row] = token
     return tokens
 
 
+def _rows(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """A copy of these rows, [len(rows), vocabulary]."""
+    return logits.index_select(0, torch.tensor(rows, device=logits.device))
+
+
 def _penalize_repetition(scores: torch.Tensor, samplers: Sequence[Sampler]) -> None:
     """Divide positive scores of tokens that were seen by the row's penalty, and multiply negative ones. Mutates."""
+    if not any(s.repeats for s in samplers):
+        return
     lengths = torch.tensor([len(s.seen) for s in samplers])
-    seen = torch.cat([s.seen for s in samplers]).to(scores.device)
     rows = torch.arange(len(samplers)).repeat_interleave(lengths).to(scores.device)
+    seen = torch.cat([s.seen for s in samplers]).to(scores.device)
     penalties = torch.tensor([s.sampling.repetition_penalty for s in samplers]).repeat_interleave(lengths)
     penalties = penalties.to(scores.device)
     held = scores[rows, seen]
     scores[rows, seen] = torch.where(held < 0, held * penalties, held / penalties)
 
 
+def _add(scores: torch.Tensor, samplers: Sequence[Sampler]) -> None:
+    """Add biases, and penalties of what each answer has said. Mutates."""
+    rows = [row for row, s in enumerate(samplers) for _ in s.added]
+    tokens = [token_id for s in samplers for token_id in s.added]
+    values = [value for s in samplers for value in s.added.values()]
+    if values:
+        scores[rows, tokens] += torch.tensor(values, device=scores.device)
+
+
 def _draw(scores: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
     """One token for each row by inverting its distribution function at the row's own random number."""
-    cumulative = probabilities(scores, [s.sampling for s in samplers]).cumsum(-1)
+    cumulative = weights(scores, [s.sampling for s in samplers]).cumsum(-1)
     numbers = torch.tensor([[s.draw()] for s in samplers], device=scores.device)
     # The first place that reaches a number above zero and up to the total: a token of no probability never is one.
     drawn: list[int] = torch.searchsorted(cumulative, numbers * cumulative[:, -1:]).squeeze(1).tolist()
@@ -133,7 +144,7 @@ def _likelihoods(logits: torch.Tensor, tokens: Sequence[int], samplers: Sequence
     if not counts:
         return {}
     rows = list(counts)
-    logprobs = torch.log_softmax(logits[rows], dim=-1)
+    logprobs = torch.log_softmax(_rows(logits, rows), dim=-1)
     at = torch.tensor([[tokens[row]] for row in rows], device=logits.device)
     chosen = logprobs.gather(1, at).squeeze(1).tolist()
     best = logprobs.topk(max(counts.values()))
