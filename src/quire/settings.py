@@ -48,6 +48,18 @@ SETTINGS = (
     Setting(
         "model.threads", 0, "cores for one operation; 0: all. Part of the numerics of a module", least=0, most=1024
     ),
+    Setting(
+        "model.kernels",
+        "auto",
+        "arithmetic on the CPU: our own kernels (compiled once, needs g++), PyTorch's, or what suits the machine",
+        ("auto", "native", "torch"),
+    ),
+    Setting(
+        "model.weights",
+        "auto",
+        "int8 rounds the linear layers' weights: faster decoding, answers may differ. Part of the model's identity",
+        ("auto", "int8"),
+    ),
     Setting("layout.file", "", "layout file; empty: made from the model's chat template"),
     Setting(
         "build.prefill_chunk",

@@ -44,7 +44,13 @@ def open_artifacts(settings: Settings) -> Store:
 
 
 def find_source(settings: Settings, progress: Callable[[str], None] | None = None) -> ModelSource:
-    return find_model(settings.model_name, settings.model_home, dtype=settings["model.dtype"], progress=progress)
+    return find_model(
+        settings.model_name,
+        settings.model_home,
+        dtype=settings["model.dtype"],
+        weights=settings["model.weights"],
+        progress=progress,
+    )
 
 
 def find_layout(settings: Settings, source: ModelSource) -> Layout:
@@ -53,7 +59,11 @@ def find_layout(settings: Settings, source: ModelSource) -> Layout:
 
 
 def load_model(settings: Settings, source: ModelSource) -> LoadedModel:
-    return source.load(device=settings["model.device"], threads=settings["model.threads"] or None)
+    return source.load(
+        device=settings["model.device"],
+        threads=settings["model.threads"] or None,
+        kernels=settings["model.kernels"],
+    )
 
 
 def start(settings: Settings, model: LoadedModel, registry: Registry, store: Store) -> Runtime:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.errors import KernelsUnavailable
-from quire.model import GrowingKV, LoadedModel, Row, forward
+from quire.errors import KernelsUnavailable, ModelUnsupported
+from quire.model import GrowingKV, LoadedModel, Row, check_exact, find_model, forward
 from quire.model.backends import NativeBackend, OneDnnLinear, TorchBackend, choose_backend
 from quire.model.kernels import PackedLinear, PackedNorm, load_library, packed_norm, quantized
 
@@ -155,3 +155,17 @@ def test_int8_is_refused_where_it_cannot_be() -> None:
         choose_backend("torch", CPU, "int8")
     with pytest.raises(KernelsUnavailable, match="CPU"):
         choose_backend("auto", torch.device("meta"), "int8")
+
+
+def test_int8_weights_make_another_model_whose_quality_is_checked(tiny_model_dir: Path, tmp_path: Path) -> None:
+    exact = find_model(str(tiny_model_dir), tmp_path).load(threads=1)
+    rounded = find_model(str(tiny_model_dir), tmp_path, weights="int8").load(threads=1)
+    assert rounded.facts.fingerprint != exact.facts.fingerprint, "its modules are not those of the exact model"
+    check_exact(rounded)
+    logits = [forward(model, [Row((), GrowingKV(model.geometry), [5, 6, 7])])[0] for model in (exact, rounded)]
+    assert 0 < float((logits[0] - logits[1]).norm() / logits[0].norm()) < 0.1
+    for layer in rounded.hf.modules():
+        if isinstance(layer, PackedLinear):
+            layer.scale = -layer.scale if layer.scale is not None else None
+    with pytest.raises(ModelUnsupported, match="int8"):
+        check_exact(rounded)

@@ -19,6 +19,7 @@ ALLOWED = {
     "float32": 1e-3,
     "float16": 0.1,
     "bfloat16": 0.25,
+    "int8": 0.25,
 }  # of the spread of the logits: rounding stays far below, another attention far above
 
 
@@ -44,7 +45,14 @@ def check_exact(model: LoadedModel) -> None:
             hint="choose a model with full causal attention in every layer, e.g. Llama, Qwen3, OLMo-2 or Granite",
         ) from error
     difference = float((split - whole).norm() / (whole - whole.mean()).norm())
-    allowed = ALLOWED[model.geometry.dtype]
+    rounded = model.source.weights == "int8"
+    allowed = ALLOWED["int8" if rounded else model.geometry.dtype]
+    if rounded and not difference <= allowed:
+        raise ModelUnsupported(
+            f"rounding the weights of this {model.source.config.model_type} to int8 changes its logits by "
+            f"{difference:.2g} of their spread, allowed is {allowed:g}",
+            hint="set model.weights to auto",
+        )
     if not difference <= allowed:  # also refuses NaN
         raise ModelUnsupported(
             f"{model.source.config.model_type} gives other logits behind a chain than in one piece: they differ by "
