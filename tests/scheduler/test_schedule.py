@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from dataclasses import replace
 
@@ -43,7 +44,7 @@ def test_an_answer_goes_on_in_every_pass_and_no_pass_is_larger_than_its_budget(
     with scheduling(project, step_tokens=step_tokens) as (_, submit):
         tickets = []
         for number in range(24):
-            text = "What is it? " * draw.randint(1, 60 if number % 3 else 2)
+            text = f"{number}: " + "What is it? " * draw.randint(1, 60 if number % 3 else 2)
             tickets.append(submit(text, replace(answering, max_tokens=draw.randint(1, 150))))
             time.sleep(draw.random() * 0.01)
         assert {inbox.reason for _, inbox in tickets} == {"length"}
@@ -61,7 +62,7 @@ def test_an_answer_goes_on_in_every_pass_and_no_pass_is_larger_than_its_budget(
 
 def test_more_requests_than_tokens_in_a_step_take_turns(project: Project, passes: Passes) -> None:
     with scheduling(project, max_sequences=64, step_tokens=16) as (_, submit):
-        inboxes = [submit("Why? " * 9, Sampling(max_tokens=20, ignore_eos=True))[1] for _ in range(40)]
+        inboxes = [submit(f"{n} Why? " * 9, Sampling(max_tokens=20, ignore_eos=True))[1] for n in range(40)]
         assert {inbox.reason for inbox in inboxes} == {"length"}
     assert max(len(tokens) for tokens in passes.rows) == 16
     assert max(sum(tokens.values()) for tokens in passes.rows) <= 16
@@ -77,6 +78,48 @@ def test_who_does_not_fit_waits_and_nothing_is_taken_beyond_the_room(project: Pr
         assert (load.room_used, load.room_total, load.preemptions) == (0, 6 * GRAIN, 0)
     assert max(used for used, _ in seen) <= 6 * GRAIN
     assert max(running for _, running in seen) == 3, "each has a question of two grains"
+
+
+@pytest.mark.parametrize("max_tokens", [1, 20])
+def test_equal_questions_are_read_once(project: Project, passes: Passes, max_tokens: int) -> None:
+    text = "What is it? " * 40
+    sampling = Sampling(max_tokens=max_tokens, ignore_eos=True)
+    with scheduling(project) as (_, submit):
+        alone = submit(text, sampling)[1]
+        assert alone.reason == "length"
+        gate = threading.Event()
+        passes.before = lambda: gate.wait(60)
+        blocking = submit("First!", Sampling(max_tokens=1))[1]
+        tickets = [submit(text, sampling) for _ in range(4)]
+        drawn = submit(text, replace(sampling, temperature=1.5, seed=1))[1]
+        passes.rows.clear()
+        gate.set()
+        assert blocking.reason
+        assert {inbox.reason for _, inbox in tickets} == {drawn.reason} == {"length"}
+    question = len(tickets[0][0].run.request.suffix_ids)
+    took = [sum(tokens.get(id(t.run.kv), 0) for tokens in passes.rows) for t, _ in tickets]
+    assert took == [question + max_tokens - 1] + [max_tokens] * 3
+    assert [inbox.token_ids for _, inbox in tickets] == [alone.token_ids] * 4
+    assert leases(project) == 0
+
+
+def test_who_waits_for_an_equal_question_reads_it_when_nobody_else_does(project: Project, passes: Passes) -> None:
+    """Whoever reads may leave at any time; the others take over."""
+    draw = random.Random(9)
+    text = "What is it? " * 40
+    sampling = Sampling(max_tokens=5, ignore_eos=True)
+    with scheduling(project, step_tokens=16) as (scheduler, submit):
+        alone = submit(text, sampling)[1]
+        assert alone.reason == "length"
+        for _ in range(10):
+            tickets = [submit(text, sampling) for _ in range(5)]
+            for ticket, _ in tickets[:4]:
+                time.sleep(draw.random() * 0.02)
+                scheduler.cancel(ticket)
+            assert {inbox.reason for _, inbox in tickets} <= {"length", "cancelled"}
+            assert tickets[4][1].reason == "length"
+            assert tickets[4][1].token_ids == alone.token_ids
+        assert scheduler.load().room_used == 0
 
 
 SAMPLINGS = [
@@ -174,7 +217,7 @@ def test_newcomers_delay_an_answer_by_a_bounded_time(project: Project) -> None:
             super().__call__(item)
 
     with scheduling(project, step_tokens=64) as (_, submit):
-        question = "What is it? " * 280
+        question = "What is it? " * 270
         began = time.perf_counter()
         alone = submit(question, Sampling(max_tokens=1, ignore_eos=True))
         assert alone[1].reason == "length"

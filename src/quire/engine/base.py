@@ -74,6 +74,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def copy(self, reader: Run, run: Run) -> None:
+        """Give `run`, admitted and not begun, the KV of the equal question that `reader` has read. Mutates `run`.
+
+        One token is left to compute, since an answer starts from the logits of the last one.
+        """
+
+    @abstractmethod
     def preempt(self, run: Run) -> None:
         """Give back the room of an admitted run; all of its tokens are pending again. Mutates."""
 

@@ -60,6 +60,9 @@ class LocalEngine(Engine):
                 brought[i] = _append(run, choice)
         return brought
 
+    def copy(self, reader: Run, run: Run) -> None:
+        run.kv.copy(reader.kv, len(run.request.suffix_ids) - 1)
+
     def preempt(self, run: Run) -> None:
         run.kv.release()
         if run.session:

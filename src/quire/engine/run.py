@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 from quire.core import Usage
@@ -28,6 +29,7 @@ class Run:
         self.kv = kv
         self.token_ids = list(request.suffix_ids)
         self.most = len(self.token_ids) + limit  # tokens, the last of which is never computed
+        self.question = request.lease.leaf.digest.encode() + array("q", self.token_ids).tobytes()  # equal if it is
         self.eos_ids = frozenset() if sampling.ignore_eos else tokenizer.eos_ids
         self.sampler = Sampler(sampling, [*request.lease.token_ids, *self.token_ids] if _looks_back(request) else ())
         self.wording = Wording(tokenizer, (*sampling.stop, *request.stop))

@@ -15,7 +15,7 @@ from quire.scheduler.ticket import Sink, Ticket
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from quire.engine import Engine, Portion, Request
+    from quire.engine import Engine, Request
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Scheduler:
             return True
         return batch is not None
 
-    def _next_batch(self) -> list[Portion] | None:
+    def _next_batch(self) -> list[tuple[Ticket, int]] | None:
         """Wait for work, drop what nobody wants, let in what has room. None: the scheduler stops."""
         schedule = self._schedule
         with self._wake:
@@ -115,9 +115,10 @@ class Scheduler:
             self._teller.tell([(ticket, "cancelled") for ticket in unwanted])
         return None if done else batch
 
-    def _step(self, batch: Sequence[Portion]) -> None:
-        brought = zip(self._schedule.running, self._engine.step(batch), strict=True)
-        items = [(ticket, token) for ticket, token in brought if token is not None]
+    def _step(self, batch: Sequence[tuple[Ticket, int]]) -> None:
+        brought = self._engine.step([(ticket.run, count) for ticket, count in batch])
+        self._schedule.copy_questions()
+        items = [(ticket, token) for (ticket, _), token in zip(batch, brought, strict=True) if token is not None]
         ended = [ticket for ticket, token in items if isinstance(token, QuireError) or token.reason]
         with self._wake:
             self._finish(ended)

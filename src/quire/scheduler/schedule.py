@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from quire.engine import Engine, Portion
+    from quire.engine import Engine, Run
     from quire.scheduler.ticket import Ticket
 
 
@@ -17,12 +17,14 @@ class Schedule:
 
     Each step computes one token of every answer, and the rest of its budget goes to questions. So an answer never waits
     longer than for a pass over `step_tokens` tokens, whatever the others ask, and every request moves in every step.
+    Only of questions that are equal (several answers were asked for) the first is read, and the others copy its KV.
     """
 
     def __init__(self, engine: Engine, *, max_sequences: int, step_tokens: int) -> None:
         self.waiting: deque[Ticket] = deque()
         self.running: list[Ticket] = []  # in order of arrival, all of them before those that wait
         self.preemptions = 0
+        self._copying: list[tuple[Run, Run]] = []  # (who reads, who waits to copy it)
         self._engine = engine
         self._step_tokens = step_tokens
         self._most = min(max_sequences, step_tokens)  # so that there is a token for everyone in every step
@@ -35,16 +37,23 @@ class Schedule:
         while self.waiting and self._can_admit(self.waiting[0]):
             self.running.append(self.waiting.popleft())
 
-    def next_batch(self) -> list[Portion]:
-        """Room for every answer, at the expense of who came last; then tokens for everyone."""
+    def next_batch(self) -> list[tuple[Ticket, int]]:
+        """Room for every answer, at the expense of who came last; then tokens for everyone who moves."""
         served = 0
         while served < len(self.running):
             if self._engine.grow(self.running[served].run):
                 served += 1
             else:
                 self._preempt(self.running[-1])
-        runs = [ticket.run for ticket in self.running]
-        return list(zip(runs, share(self._step_tokens, [run.pending for run in runs]), strict=True))
+        moving = self._moving()
+        shares = share(self._step_tokens, [ticket.run.pending for ticket in moving])
+        return list(zip(moving, shares, strict=True))
+
+    def copy_questions(self) -> None:
+        """To be called after a step, before those whom it ended are finished."""
+        for reader, run in self._copying:
+            if reader.kv.length >= len(reader.request.suffix_ids):
+                self._engine.copy(reader, run)
 
     def finish(self, tickets: Iterable[Ticket]) -> None:
         """Free what these hold, wherever they are."""
@@ -53,6 +62,20 @@ class Schedule:
             self._engine.end(ticket.run)
         self.running = [t for t in self.running if t not in gone]
         self.waiting = deque(t for t in self.waiting if t not in gone)
+
+    def _moving(self) -> list[Ticket]:
+        """All who run but those whose question somebody before them reads or has read."""
+        readers: dict[bytes, Run] = {}
+        moving = []
+        self._copying = []
+        for ticket in self.running:
+            run = ticket.run
+            reader = readers.setdefault(run.question, run)
+            if reader is run or run.kv.length or len(run.request.suffix_ids) == 1:
+                moving.append(ticket)
+            else:
+                self._copying.append((reader, run))
+        return moving
 
     def _can_admit(self, ticket: Ticket) -> bool:
         return len(self.running) < self._most and self._engine.admit(ticket.run)
