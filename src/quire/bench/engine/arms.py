@@ -9,16 +9,14 @@ Each answers three orders, one line of JSON each (`quire.bench.processes`):
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from quire.bench.engine import vllm_arm
 from quire.bench.engine.environment import bench_home, vllm_python
+from quire.bench.engine.opening import opening, vllm_environ, vllm_space
 from quire.bench.pages import cpu_seconds, peak_resident, reset_peak, resident
 from quire.bench.processes import Child
 from quire.errors import MeasurementFailed, StoreError
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from quire.bench.workbench import Workbench
 
 TAIL = 12  # lines of a log that are kept of an arm that ended
-GIB = 1 << 30
-BLOCK = 128  # tokens of vLLM's blocks on a CPU: what a request may leave unused of its last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +99,7 @@ def start_arms(bench: Workbench, options: EngineOptions, requests: Requests, hel
         arms.append(arm)
         if arm.child:
             held.enter_context(arm.child)
-            said = arm.ask(_opening(bench, options, requests, name))
+            said = arm.ask(opening(bench, options, requests, name))
             arm.opened = {**said.answer, "seconds": said.seconds} if said else {}
         if arm.child:
             arm.idle_bytes = resident(arm.child.pid)
@@ -124,7 +120,7 @@ def _start(bench: Workbench, options: EngineOptions, requests: Requests, name: A
         log.parent.mkdir(parents=True, exist_ok=True)
         if name == "vllm":
             python = vllm_python(options.vllm, options.pip_flags, bench.say)
-            environ = vllm_environ(python, _space(bench, options, requests))
+            environ = vllm_environ(python, vllm_space(bench, options, requests))
             command = [str(python), "-I", vllm_arm.__file__]
             arm.child = Child("vllm", command=command, environ=environ, log=log)
         else:
@@ -134,47 +130,3 @@ def _start(bench: Workbench, options: EngineOptions, requests: Requests, name: A
     except MeasurementFailed as error:
         arm.ended = f"{error.message}: {error.hint}"
     return arm
-
-
-def vllm_environ(python: Path, gibibytes: int) -> dict[str, str]:
-    """Variables for vLLM: as many threads as the other arms, in this process and on the network of nobody.
-
-    Its documentation asks for Intel's OpenMP to be preloaded, which comes with it.
-    """
-    processors = sorted(os.sched_getaffinity(0))[: torch.get_num_threads()]
-    libraries = [str(p) for p in (python.parent.parent / "lib" / "libiomp5.so",) if p.is_file()]
-    return {
-        "VLLM_CPU_KVCACHE_SPACE": str(gibibytes),
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, processors)),
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(len(processors)),
-        "LD_PRELOAD": ":".join([*libraries, *filter(None, [os.environ.get("LD_PRELOAD")])]),
-    }
-
-
-def _space(bench: Workbench, options: EngineOptions, requests: Requests) -> int:
-    """GiB of KV that vLLM needs to hold the document once and all suffixes, and one request of the longest context."""
-    own = max(options.levels) * (requests.longest + requests.tokens + BLOCK)
-    tokens = max(len(bench.token_ids) + own, bench.model.max_positions) * 5 // 4
-    return max(4, -(-tokens * bench.model.geometry.bytes_per_token // GIB))
-
-
-def _opening(bench: Workbench, options: EngineOptions, requests: Requests, name: ArmName) -> dict[str, Any]:
-    warm = {"do": "open", "suffix": requests.warm, "tokens": requests.tokens}
-    model = str(bench.project.source.directory)
-    dtype = bench.model.geometry.dtype
-    if name == "quire":
-        return bench.order(**warm)
-    if name == "transformers":
-        found = {"artifact": str(bench.artifact), "digest": bench.record.digest, "threads": torch.get_num_threads()}
-        return {**warm, **found, "model": model, "dtype": dtype}
-    return {
-        **warm,
-        "model": model,
-        "dtype": dtype,
-        "prefix": bench.token_ids,
-        "max_model_len": bench.model.max_positions,
-        "max_num_seqs": max(options.levels),
-    }

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from quire.bench.engine.arms import start_arms
 from quire.bench.engine.environment import vllm_python
+from quire.bench.engine.levels import make_levels
 from quire.bench.engine.report import EngineReport
 from quire.bench.engine.requests import make_requests
 from quire.bench.engine.rounds import measure_rounds
-from quire.bench.engine.summary import make_levels, summarize
+from quire.bench.engine.summary import summarize
+from quire.bench.machine import measured_again
 from quire.bench.options import Options
 from quire.bench.report import describe_document, describe_model
 from quire.bench.workbench import open_workbench
 from quire.errors import MeasurementFailed
+from quire.model.kv import TORCH_DTYPES
 
 if TYPE_CHECKING:
     from quire.bench.engine.options import EngineOptions
@@ -49,9 +52,11 @@ def measure_engine(options: EngineOptions, say: Say) -> EngineReport:
             raise MeasurementFailed(
                 "; ".join(f"{arm.name}: {arm.ended}" for arm in arms), hint=f"see the logs in {arms[0].log.parent}"
             )
-        levels = make_levels(bench, requests, options, found)
+        say("measuring the machine again")
+        machine = measured_again(bench.machine, TORCH_DTYPES[bench.model.geometry.dtype])
+        levels = make_levels(bench, machine, requests, options, found)
         return EngineReport(
-            machine=bench.machine,
+            machine=machine,
             model=describe_model(bench),
             document=describe_document(bench),
             request={"tokens": requests.tokens, "suffix_tokens": requests.suffix_tokens(most)},

@@ -25,7 +25,7 @@ def draw(report: EngineReport, path: Path) -> None:
         StoreError: it cannot be written.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     counts = [level.requests for level in report.levels]
@@ -39,8 +39,10 @@ def draw(report: EngineReport, path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(counts)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("requests at once")
         axes.set_ylabel(label)
         axes.grid(visible=True, alpha=0.3)

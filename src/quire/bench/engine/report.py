@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from quire.bench.engine.arms import Arm
+    from quire.bench.engine.levels import Level
     from quire.bench.engine.options import ArmName
-    from quire.bench.engine.summary import Level
     from quire.bench.figures import Figure
     from quire.bench.machine import Machine
 

@@ -1,28 +1,26 @@
-"""Medians over the repetitions, their ratios with targets, and what no program could do better.
+"""Ratios of medians with their targets, and whether the arms did the same work.
 
 Each figure of an arm is the median over the repetitions, and a ratio is that of two medians. Targets compare with vLLM
-alone. The floors (`quire.bench.floors`) hold for a program that reads weights and document once per step, whatever the
-number of requests, and multiplies at the machine's full rate; the first token's is that of the median request when
-suffixes are computed one after another.
+alone.
 """
 
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from quire.bench.engine.options import ARMS
 from quire.bench.engine.rounds import IN_TURN
-from quire.bench.engine.timing import METRICS, agreeing
+from quire.bench.engine.timing import agreeing
 from quire.bench.figures import Figure, Target, at_least, at_most, milliseconds, ratio
-from quire.bench.floors import step_floor, suffix_floor
 from quire.model.kv import GRAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from quire.bench.engine.arms import Arm
+    from quire.bench.engine.levels import Level
     from quire.bench.engine.options import ArmName, EngineOptions
     from quire.bench.engine.requests import Requests
     from quire.bench.engine.rounds import Rounds, Run
@@ -34,59 +32,6 @@ FIRST_TARGETS = {1: at_most(0.5)}
 RESTART_TARGET = at_least(25)
 MEMORY_TARGET = at_most(1.2)  # the suffixes' KV, and a fifth of it for the activations of a step
 IDLE_TARGET = at_most(2)  # % of a core
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """What no program can beat at one level. Seconds per step, tokens per second, milliseconds."""
-
-    step_ms: float
-    decode_tokens_per_second: float
-    tokens_per_second: float
-    first_token_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """All runs with `requests` at once, by arm."""
-
-    requests: int
-    floor: Floor
-    runs: dict[ArmName, list[Run]]
-
-    def median(self, arm: ArmName, metric: str) -> Figure:
-        """The median of one of `METRICS`."""
-        samples = tuple(run.metrics[metric] for run in self.runs[arm])
-        unit = "ms" if "_ms_" in metric else "tokens/s"
-        return Figure(name=metric, value=statistics.median(samples), unit=unit, samples=samples)
-
-    def medians(self, arm: ArmName) -> dict[str, float]:
-        """Every one of `METRICS`."""
-        return {metric: self.median(arm, metric).value for metric in METRICS}
-
-    def growth(self, arm: Arm) -> int | None:
-        """Bytes beyond those of the open arm at the peak of the first repetition, if it took part in that."""
-        first = [run for run in self.runs.get(arm.name, []) if run.repetition == 0]
-        return max(first[0].peak_bytes - arm.idle_bytes, 0) if first else None
-
-
-def make_levels(bench: Workbench, requests: Requests, options: EngineOptions, found: Rounds) -> list[Level]:
-    """The levels at which any arm answered."""
-    levels = []
-    for count in options.levels:
-        runs = {arm: of for arm in options.arms if (of := found.of(arm, count))}
-        if runs:
-            levels.append(Level(count, make_floor(bench, requests, count), runs))
-    return levels
-
-
-def make_floor(bench: Workbench, requests: Requests, count: int) -> Floor:
-    """The floor of `count` requests at once, each half through its answer on average."""
-    suffix, tokens, document = requests.suffix_tokens(count), requests.tokens, len(bench.token_ids)
-    step = step_floor(bench.model, count, document, suffix + tokens / 2, bench.machine)
-    before = suffix_floor(bench.model, count, document, suffix, bench.machine)
-    median = suffix_floor(bench.model, -(-count // 2), document, suffix, bench.machine)
-    return Floor(step * 1e3, count / step, count * tokens / (before + (tokens - 1) * step), median * 1e3)
 
 
 def summarize(
@@ -102,7 +47,7 @@ def summarize(
     sections["first token after a restart"] = _restarts(found)
     if "memory" in options.sections:
         sections["memory beyond weights and document"] = _memory(bench, requests, arms, levels)
-    sections["the same work"] = _checks(arms, found, levels)
+    sections["the same work"] = _checks(requests.tokens, arms, found, levels)
     return {name: figures for name, figures in sections.items() if figures}
 
 
@@ -122,7 +67,7 @@ def _ratios(levels: list[Level], metric: str, targets: dict[int, Target]) -> lis
 
 def _restarts(found: Rounds) -> list[Figure]:
     notes = {
-        "quire": f"opened, checked and mapped from the disk; {found.stayed:.1%} of the pages stayed",
+        "quire": f"files mapped and checked; {found.stayed:.1%} were in memory",
         "transformers": "one forward pass over document and question",
         "vllm": "a prefill of document and question",
     }
@@ -169,22 +114,22 @@ def _of_suffixes(bench: Workbench, requests: Requests, level: int, growth: int) 
     )
 
 
-def _checks(arms: list[Arm], found: Rounds, levels: list[Level]) -> list[Figure]:
+def _checks(tokens: int, arms: list[Arm], found: Rounds, levels: list[Level]) -> list[Figure]:
     figures = []
-    for other in OTHERS:
+    for one, other in combinations(ARMS, 2):
         same = [
-            agreeing(ours, theirs)
+            agreeing(left, right)
             for level in levels
-            for a, b in zip(level.runs.get("quire", []), level.runs.get(other, []), strict=False)
-            for ours, theirs in zip(a.token_ids, b.token_ids, strict=False)
+            for a, b in _together(level, one, other)
+            for left, right in zip(a.token_ids, b.token_ids, strict=False)
         ]
         if same:
             figures.append(
                 Figure(
-                    name=f"first tokens that quire and {other} agree on, median",
+                    name=f"first tokens that {one} and {other} agree on, median",
                     value=statistics.median(same),
                     unit="tokens",
-                    note=f"{sum(n == max(same) for n in same)} of {len(same)} answers agree in {max(same)}",
+                    note=f"{sum(n == tokens for n in same)} of {len(same)} answers agree in {tokens}",
                 )
             )
     cached = [c for run in found.runs for c in run.cached or ()]
@@ -199,6 +144,14 @@ def _checks(arms: list[Arm], found: Rounds, levels: list[Level]) -> list[Figure]
         name = "of a core, used by an arm while it waits, most"
         figures.append(Figure(name=name, value=max(idle.values()), unit="%", target=IDLE_TARGET, note=note))
     return figures
+
+
+def _together(level: Level, one: ArmName, other: ArmName) -> Iterator[tuple[Run, Run]]:
+    """Runs of two arms in the same repetition: they were given the same requests."""
+    theirs = {run.repetition: run for run in level.runs.get(other, [])}
+    for run in level.runs.get(one, []):
+        if run.repetition in theirs:
+            yield run, theirs[run.repetition]
 
 
 def _rounded(value: float) -> str:
