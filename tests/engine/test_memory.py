@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quire import open_project
 from quire.engine import suffix_space
 from quire.engine.memory import _group_bytes, _system_bytes, available_bytes, chosen_tokens
-from quire.errors import InvalidSetting
+from quire.errors import ContextExceeded, InvalidSetting
 from quire.model import LoadedModel
 from quire.model.kv import GRAIN
 
@@ -50,3 +51,12 @@ def test_memory_is_what_the_system_and_the_container_leave(tmp_path: Path) -> No
     (tmp_path / "memory.max").write_text("500\n")
     assert _group_bytes(tmp_path) == 0
     assert 0 < available_bytes(torch.device("cpu")) < 1 << 60
+
+
+def test_the_setting_is_the_room_of_the_project(built_shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUIRE_ENGINE_SUFFIX_TOKENS", "100")
+    with open_project(built_shop) as project:
+        assert project.ask("Why?", module="prices", max_tokens=2, ignore_eos=True).text()
+        assert project.runtime.scheduler.load().room_total == 128
+        with pytest.raises(ContextExceeded, match="room for 128 tokens"):
+            project.ask("Why? " * 100, module="prices")
