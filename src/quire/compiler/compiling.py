@@ -186,7 +186,7 @@ def numerics(model: LoadedModel, chunk: int) -> Numerics:
         device = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     libraries = {name: library_version(name) for name in ("torch", "transformers")}
     libraries["kernels"] = model.backend.identity
-    return Numerics(device=device, threads=torch.get_num_threads(), prefill_chunk=chunk, libraries=libraries)
+    return Numerics(device=device, threads=model.threads, prefill_chunk=chunk, libraries=libraries)
 
 
 def _record(plan: ModulePlan, manifest: Manifest, size: int) -> VersionRecord:

@@ -64,12 +64,11 @@ class NativeBackend(Backend):
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
         """What PyTorch computes between our kernels is small: on one thread it never waits at an OpenMP barrier."""
-        threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(self._threads)
 
     def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
         if layer.weight.dtype not in FLOATS:

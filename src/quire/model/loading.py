@@ -145,6 +145,7 @@ class LoadedModel:
         self.max_positions = source.facts.max_positions
         self.vocabulary = source.facts.vocabulary
         self.plain = plain
+        self.threads = torch.get_num_threads()
         self.backend = backend
         with torch.inference_mode():
             self.hf = twin(plain, backend, ATTENTION_NAME)
