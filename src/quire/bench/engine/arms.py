@@ -95,10 +95,9 @@ def start_arms(bench: Workbench, options: EngineOptions, requests: Requests, hel
     arms = []
     for name in options.arms:
         bench.say(f"starting {name}")
-        arm = _start(bench, options, requests, name)
+        arm = _start(bench, options, requests, name, held)
         arms.append(arm)
         if arm.child:
-            held.enter_context(arm.child)
             said = arm.ask(opening(bench, options, requests, name))
             arm.opened = {**said.answer, "seconds": said.seconds} if said else {}
         if arm.child:
@@ -113,7 +112,7 @@ def alive(arms: list[Arm]) -> Iterator[tuple[Arm, Child]]:
             yield arm, arm.child
 
 
-def _start(bench: Workbench, options: EngineOptions, requests: Requests, name: ArmName) -> Arm:
+def _start(bench: Workbench, options: EngineOptions, requests: Requests, name: ArmName, held: ExitStack) -> Arm:
     log = bench_home() / "logs" / f"{name}.log"
     arm = Arm(name, log)
     try:
@@ -122,9 +121,9 @@ def _start(bench: Workbench, options: EngineOptions, requests: Requests, name: A
             python = vllm_python(options.vllm, options.pip_flags, bench.say)
             environ = vllm_environ(python, vllm_space(bench, options, requests))
             command = [str(python), "-I", vllm_arm.__file__]
-            arm.child = Child("vllm", command=command, environ=environ, log=log)
+            arm.child = held.enter_context(Child("vllm", command=command, environ=environ, log=log))
         else:
-            arm.child = Child(f"quire.bench.engine.{name}_arm", log=log)
+            arm.child = held.enter_context(Child(f"quire.bench.engine.{name}_arm", log=log))
     except OSError as error:
         raise StoreError.from_os(error, log) from error
     except MeasurementFailed as error:
