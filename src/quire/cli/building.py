@@ -128,7 +128,7 @@ def plan_values(project: Project, plans: Sequence[ModulePlan], speed: float | No
             "tokens": len(plan.token_ids),
             "position_start": plan.position_start,
             "bytes": len(plan.token_ids) * per_token,
-            "estimated_seconds": round(len(plan.token_ids) / speed, 3) if speed and plan.action == "compile" else None,
+            "estimated_seconds": round(len(plan.token_ids) / speed, 6) if speed and plan.action == "compile" else None,
         }
         for plan in plans
     ]
