@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from quire.core import KVSegment
-from quire.model import GrowingKV, LoadedModel, Row, forward, prefill
+from quire.model import LoadedModel, Row, forward, prefill
 
 Chain = tuple[KVSegment, ...]
 
@@ -16,7 +16,7 @@ def compile_chain(model: LoadedModel, segments: Sequence[list[int]], chunk: int 
     """`after`, and the KV of each segment after those before it."""
     chain = after
     for ids in segments:
-        kv = GrowingKV(model.geometry)
+        kv = model.new_kv()
         prefill(model, chain, kv, ids, chunk)
         keys, values = (tuple(t[:, : len(ids)] for t in side) for side in (kv.keys, kv.values))
         start = chain[-1].position_end if chain else 0
@@ -27,13 +27,14 @@ def compile_chain(model: LoadedModel, segments: Sequence[list[int]], chunk: int 
 def full_logits(model: LoadedModel, ids: Sequence[int]) -> torch.Tensor:
     """Float32 logits after the last of `ids`, [vocabulary], by transformers alone."""
     with model.reference() as hf:
-        logits: torch.Tensor = hf(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0, -1]
+        output = hf(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False)
+        logits: torch.Tensor = output.logits[0, -1]
     return logits.float()
 
 
 def greedy(model: LoadedModel, chain: Chain, ids: Sequence[int], count: int, chunk: int = 512) -> list[int]:
     """`count` tokens after chain and `ids`, end of answer or not."""
-    kv = GrowingKV(model.geometry)
+    kv = model.new_kv()
     tokens = [int(prefill(model, chain, kv, ids, chunk).argmax())]
     while len(tokens) < count:
         tokens.append(int(forward(model, [Row(chain, kv, [tokens[-1]])])[0].argmax()))
@@ -43,9 +44,10 @@ def greedy(model: LoadedModel, chain: Chain, ids: Sequence[int], count: int, chu
 def greedy_by_transformers(model: LoadedModel, ids: Sequence[int], count: int) -> list[int]:
     """The same by transformers' own cache and attention."""
     with model.reference() as hf:
-        output = hf(input_ids=torch.tensor([list(ids)]), use_cache=True)
+        output = hf(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=True)
         tokens = [int(output.logits[0, -1].argmax())]
         while len(tokens) < count:
-            output = hf(input_ids=torch.tensor([tokens[-1:]]), past_key_values=output.past_key_values, use_cache=True)
+            newest = torch.tensor([tokens[-1:]], device=model.device)
+            output = hf(input_ids=newest, past_key_values=output.past_key_values, use_cache=True)
             tokens.append(int(output.logits[0, -1].argmax()))
     return tokens

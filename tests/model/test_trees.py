@@ -14,7 +14,7 @@ from quire.model import GrowingKV, Row
 from quire.model.attention import AttentionPlan
 from quire.model.backends import Backend, NativeBackend, TorchBackend
 from quire.model.forward import order, plan_attention
-from quire.model.kernels import load_library
+from quire.model.kernels import Library, load_library
 
 ALLOWED = {"float32": 3e-5, "bfloat16": 4e-2, "float16": 4e-3}
 SCALE = 0.3
@@ -31,17 +31,18 @@ class Tree:
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> Tree:
+def trees(draw: st.DrawFn, longest: int = 1500, device: str = "cpu") -> Tree:
+    """`longest`: keys of a segment; suffixes are shorter in proportion."""
     dtype = draw(st.sampled_from(list(ALLOWED)))
     geometry = KVGeometry(1, draw(st.integers(1, 3)), draw(st.sampled_from([8, 16, 40, 64, 80])), dtype)
     group = draw(st.sampled_from([1, 3, 4]))
     random = torch.Generator().manual_seed(draw(st.integers(0, 9999)))
 
     def some(heads: int, tokens: int) -> torch.Tensor:
-        return torch.randn(heads, tokens, geometry.head_dim, generator=random).to(getattr(torch, dtype))
+        return torch.randn(heads, tokens, geometry.head_dim, generator=random).to(device, getattr(torch, dtype))
 
     def segment(after: tuple[KVSegment, ...]) -> tuple[KVSegment, ...]:
-        tokens = draw(st.sampled_from([1, 5, 127, 128, 129, 1024, 1500]))
+        tokens = draw(st.sampled_from([n for n in (1, 5, 127, 128, 129, 300, 1024, 1500) if n <= longest]))
         keys, values = some(geometry.kv_heads, tokens), some(geometry.kv_heads, tokens)
         return (*after, KVSegment((keys,), (values,), after[-1].position_end if after else 0, tokens))
 
@@ -50,8 +51,9 @@ def trees(draw: st.DrawFn) -> Tree:
         chains.append(segment(draw(st.sampled_from(chains))))
     tree = Tree([], [], [], [])
     for _ in range(draw(st.integers(1, 6))):
-        before, new = draw(st.sampled_from([0, 1, 30, 128, 200])), draw(st.sampled_from([1, 1, 2, 13, 140]))
-        kv = GrowingKV(geometry)
+        before = draw(st.sampled_from([n for n in (0, 1, 30, 128, 200) if n <= longest]))
+        new = draw(st.sampled_from([n for n in (1, 1, 2, 13, 40, 140) if 4 * n <= longest]))
+        kv = GrowingKV(geometry, device=device)
         kv.reserve(before + new)
         kv.keys[0][:, :before], kv.values[0][:, :before] = (some(geometry.kv_heads, before) for _ in range(2))
         kv.length = before
@@ -83,13 +85,21 @@ def slowly(tree: Tree, i: int) -> torch.Tensor:
     key, value = sides
     scores = tree.queries[i].double() @ key.transpose(1, 2) * SCALE
     tokens, keys = scores.shape[1:]
-    ahead = torch.ones(tokens, keys, dtype=torch.bool).triu(keys - tokens + 1)
+    ahead = torch.ones(tokens, keys, dtype=torch.bool, device=scores.device).triu(keys - tokens + 1)
     return (torch.softmax(scores.masked_fill(ahead, float("-inf")), -1) @ value).transpose(0, 1)
 
 
-@pytest.fixture(scope="module", params=["native", "torch"])
+@pytest.fixture(scope="module", params=[True, False], ids=["matrix", "vectors"])
+def library(request: pytest.FixtureRequest) -> Library:
+    """Our kernels on the matrix unit, where the processor has one, and without it."""
+    return load_library(matrix=request.param)
+
+
+@pytest.fixture(scope="module", params=["matrix", "vectors", "torch"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return NativeBackend(load_library(), threads=2) if request.param == "native" else TorchBackend()
+    if request.param == "torch":
+        return TorchBackend()
+    return NativeBackend(load_library(matrix=request.param == "matrix"), threads=2)
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,8 +113,8 @@ def test_a_tree_is_attended_to_exactly(backend: Backend, tree: Tree) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(tree=trees(), threads=st.sampled_from([1, 2, 3]))
-def test_our_kernel_gives_a_request_the_same_bits_in_any_company(tree: Tree, threads: int) -> None:
-    together = attended(tree, list(range(len(tree.rows))), NativeBackend(load_library(), threads=1))
-    other = NativeBackend(load_library(), threads=threads)
+def test_our_kernel_gives_a_request_the_same_bits_in_any_company(library: Library, tree: Tree, threads: int) -> None:
+    together = attended(tree, list(range(len(tree.rows))), NativeBackend(library, threads=1))
+    other = NativeBackend(library, threads=threads)
     for i in range(len(tree.rows)):
         assert torch.equal(attended(tree, [i], other)[i], together[i])

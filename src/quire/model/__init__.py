@@ -2,11 +2,12 @@
 
 from quire.model.default import DEFAULT_MODEL
 from quire.model.forward import Row, forward, prefill
-from quire.model.kv import GrowingKV, KVSpace, KVSpaceFull
+from quire.model.kv import GrowingKV, KVSpace, KVSpaceFull, on_device
+from quire.model.likeliest import likeliest
 from quire.model.loading import LoadedModel, ModelFacts, ModelSource, find_model
 from quire.model.proving import check_exact
-from quire.model.tokenizer import TextTokenizer
 from quire.model.torch_attention import merge, partial_attention
+from quire.tokenizer import TextTokenizer
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -21,7 +22,9 @@ __all__ = [
     "check_exact",
     "find_model",
     "forward",
+    "likeliest",
     "merge",
+    "on_device",
     "partial_attention",
     "prefill",
 ]

@@ -58,8 +58,15 @@ class AttentionPlan(ABC):
     def __init__(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> None:
         self.shared = shared
         self.suffixes = suffixes
+        self.geometry = suffixes[0].kv.geometry
         self.reach = max(_reach(span, shared) for span in suffixes)
         self.depth = 1 + max((span.depth for span in shared), default=-1)
+
+    def wait_for(self, layer: int) -> None:
+        """Let `run` read no segment's `layer` before its bytes are where the model computes."""
+        for span in self.shared:
+            if span.segment.gate is not None:
+                span.segment.gate.wait(layer)
 
     @abstractmethod
     def run(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
@@ -79,14 +86,21 @@ def _reach(suffix: SuffixSpan, shared: list[SharedSpan]) -> int:
     return sum(chain) + suffix.before + suffix.end - suffix.start
 
 
-def _checked(
+def check_asked(
     plan: AttentionPlan | None,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    sides: dict[str, tuple[int, int]],
     mask: torch.Tensor | None,
     asked: dict[str, Any],
 ) -> AttentionPlan:
-    """Fail closed: the plan, unless the model asks for an attention that it does not describe."""
+    """Fail closed: the plan, unless the model asks for an attention that it does not describe.
+
+    Args:
+        sides: heads and their size by "keys" and "values".
+        asked: what else the model wants of its attention, by the names that transformers uses.
+
+    Raises:
+        ModelUnsupported.
+    """
     missing = [feature for name, feature in ALTERING.items() if asked.get(name) is not None]
     if mask is not None:
         missing.append("a mask of its own")
@@ -97,11 +111,10 @@ def _checked(
     window = asked.get("sliding_window")
     if window is not None and window < plan.reach:
         missing.append(f"sliding-window attention ({window} tokens)")
-    geometry = plan.suffixes[0].kv.geometry
-    expected = (geometry.kv_heads, geometry.head_dim)
-    for name, tensor in (("keys", key), ("values", value)):
-        if (tensor.shape[0], tensor.shape[2]) != expected:
-            missing.append(f"{name} of another shape than its configuration says")
+    expected = (plan.geometry.kv_heads, plan.geometry.head_dim)
+    missing += [
+        f"{name} of another shape than its configuration says" for name, shape in sides.items() if shape != expected
+    ]
     if missing:
         raise ModelUnsupported(
             f"the model's attention has {', '.join(missing)}, which the engine does not compute exactly",
@@ -136,5 +149,7 @@ def attend(
     """
     layer: int = module.layer_idx  # type: ignore[assignment]
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    plan = _checked(attention_plan, key[0], value[0], attention_mask, asked)
+    sides = {name: (side.shape[1], side.shape[3]) for name, side in (("keys", key), ("values", value))}
+    plan = check_asked(attention_plan, sides, attention_mask, asked)
+    plan.wait_for(layer)
     return plan.run(layer, query[0], key[0], value[0], scale)[None], None

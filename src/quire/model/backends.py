@@ -1,8 +1,8 @@
 """Which arithmetic a model runs on: kernels of our own, or PyTorch's.
 
-auto takes our kernels on a CPU where they can be compiled, except where the processor multiplies bfloat16 matrices in
-hardware (AMX), which oneDNN uses and they do not. The choice depends on the machine alone, never on a measurement: two
-starts give the same bits.
+auto takes our kernels on a CPU where they can be compiled. On a GPU it takes our attention where Triton is installed,
+as it is with PyTorch's CUDA builds. The choice depends on the machine alone, never on a measurement: two starts give
+the same bits.
 """
 
 from __future__ import annotations
@@ -10,21 +10,36 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quire.errors import KernelsUnavailable
-from quire.model.kernels import Library, NativeAttention, PackedLinear, load_library, packed_norm, quantized
+from quire.errors import KernelsUnavailable, ModelUnsupported
+from quire.model.kernels import (
+    Library,
+    NativeAttention,
+    PackedLinear,
+    Panels,
+    load_library,
+    packed_norm,
+    packed_stack,
+    quantized,
+    replaced_norm,
+)
+from quire.model.likeliest import likeliest, native_likeliest
 from quire.model.torch_attention import TorchAttention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from quire.model.attention import AttentionPlan, SharedSpan, SuffixSpan
+    from quire.model.cuda import DecodeSteps
+    from quire.model.loading import LoadedModel
 
 log = logging.getLogger(__name__)
 
+ROUNDED = 4  # times the difference that a layer with int8 weights may have from the exact one
 FLOATS = {torch.float32, torch.bfloat16, torch.float16}
 
 
@@ -32,6 +47,7 @@ class Backend(ABC):
     """Arithmetic of one loaded model."""
 
     identity: str  # recorded with a module: two backends may differ in the last bits
+    steady = False  # whether a token's bits do not depend on the tokens computed beside it
 
     @abstractmethod
     def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
@@ -46,19 +62,34 @@ class Backend(ABC):
         """A module that computes what `layer`, a root-mean-square normalization, does; may be `layer` itself."""
         return layer
 
+    def whole(self, module: torch.nn.Module, config: Any) -> dict[str, torch.nn.Module]:
+        """Children of `module` that are replaced as a whole, by name. `config`: the copy's, see `twin`."""
+        return {}
+
     @abstractmethod
     def attention(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> AttentionPlan:
         """The plan of one pass."""
 
+    def likeliest(self, logits: torch.Tensor) -> tuple[list[int], list[bool]]:
+        """The first of the best tokens of every row, and whether its logit is a finite number."""
+        return likeliest(logits)
+
+    def decoder(self, model: LoadedModel, most: int) -> DecodeSteps | None:
+        """What replays decode steps of up to `most` requests, where launching them one by one is slow; else None."""
+        return None
+
 
 class NativeBackend(Backend):
     """Our kernels. A request's results are the same bits whatever else is in its batch, and for any thread count."""
+
+    steady = True
 
     def __init__(self, library: Library, *, threads: int, int8: bool = False) -> None:
         """`int8`: linear layers in int8 with one scale per output; lossy."""
         self._library = library
         self._threads = threads
         self._int8 = int8
+        self._panels = Panels()
         self.identity = f"quire-{library.identity}" + ("-int8" if int8 else "")
 
     @contextlib.contextmanager
@@ -71,16 +102,33 @@ class NativeBackend(Backend):
             torch.set_num_threads(self._threads)
 
     def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
-        if layer.weight.dtype not in FLOATS:
-            return layer
-        weight, scale = quantized(layer.weight) if self._int8 else (layer.weight, None)
-        return PackedLinear(self._library, weight, layer.bias, scale, threads=self._threads)
+        return self._packed(layer.weight, layer.bias) if layer.weight.dtype in FLOATS else layer
 
     def norm(self, layer: torch.nn.Module) -> torch.nn.Module:
         return packed_norm(self._library, layer)
 
+    def whole(self, module: torch.nn.Module, config: Any) -> dict[str, torch.nn.Module]:
+        layers, rotary = module._modules.get("layers"), module._modules.get("rotary_emb")
+        if not isinstance(layers, torch.nn.ModuleList) or rotary is None:
+            return {}
+        allowed = ROUNDED if self._int8 else 1
+        stack = packed_stack(self._library, list(layers), rotary, config, self._packed, allowed)
+        if not stack:
+            self._panels = Panels()  # the memory of a stack that is not used goes with it
+            return {}
+        return {"layers": torch.nn.ModuleList([stack])}
+
     def attention(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> AttentionPlan:
         return NativeAttention(shared, suffixes, self._library, self._threads)
+
+    def likeliest(self, logits: torch.Tensor) -> tuple[list[int], list[bool]]:
+        return native_likeliest(self._library, logits, self._threads)
+
+    def _packed(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PackedLinear:
+        rounded, scale = quantized(weight) if self._int8 else (weight, None)
+        return PackedLinear(
+            *(self._library, rounded, bias, scale), dtype=weight.dtype, panels=self._panels, threads=self._threads
+        )
 
 
 class TorchBackend(Backend):
@@ -96,6 +144,44 @@ class TorchBackend(Backend):
 
     def attention(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> AttentionPlan:
         return TorchAttention(shared, suffixes)
+
+
+class TritonBackend(Backend):
+    """PyTorch's products, attention and normalization by our kernels for a GPU."""
+
+    identity = "triton"
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Triton launches on the thread's current device, which need not be the model's."""
+        with torch.cuda.device(self._device) if self._device.type == "cuda" else contextlib.nullcontext():
+            yield
+
+    def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
+        return layer
+
+    def norm(self, layer: torch.nn.Module) -> torch.nn.Module:
+        from quire.model.cuda import TritonNorm
+
+        with self.computing():
+            return replaced_norm(layer, TritonNorm)
+
+    def attention(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> AttentionPlan:
+        from quire.model.cuda import TritonAttention  # Triton is there only where PyTorch came with CUDA
+
+        return TritonAttention(shared, suffixes)
+
+    def decoder(self, model: LoadedModel, most: int) -> DecodeSteps | None:
+        from quire.model.cuda import DecodeSteps
+
+        try:
+            return DecodeSteps(model, most)
+        except ModelUnsupported as error:
+            log.warning("decoding is slower than it could be: %s", error)
+            return None
 
 
 class OneDnnLinear(torch.nn.Module):
@@ -127,10 +213,11 @@ def choose_backend(name: str, device: torch.device, weights: str = "auto") -> Ba
                 f"the kernels asked for run on the CPU, the model is on {device}",
                 hint="set model.kernels and model.weights to auto",
             )
-        return TorchBackend()
+        ours = name == "auto" and device.type == "cuda" and find_spec("triton")
+        return TritonBackend(device) if ours else TorchBackend()
     if name == "torch" and int8:
         raise KernelsUnavailable("int8 weights need our own kernels", hint="set model.kernels to auto or native")
-    if name == "torch" or (name == "auto" and not int8 and torch.cpu._is_amx_tile_supported()):
+    if name == "torch":
         return TorchBackend()
     try:
         return NativeBackend(load_library(), threads=torch.get_num_threads(), int8=int8)

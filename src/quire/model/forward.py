@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from quire.model.attention import AttentionPlan, SharedSpan, SuffixSpan
+from quire.model.sending import send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The part of one request that a pass computes: `token_ids` follow `chain` and what `kv` holds already."""
+    """The part of one request that a pass computes: `token_ids` follow `chain` and what `kv` holds already.
+
+    `wanted`: of how many of the last tokens the logits are wanted.
+    """
 
     chain: tuple[KVSegment, ...]
     kv: GrowingKV
     token_ids: Sequence[int]
+    wanted: int = 1
 
     @property
     def position(self) -> int:
@@ -33,7 +39,12 @@ class Row:
 
 
 def plan_attention(rows: Sequence[Row], backend: Backend) -> AttentionPlan:
-    """Spans for rows in the order given; rows with a common chain prefix must stand side by side (`order`)."""
+    """The plan for rows in the order given; rows with a common chain prefix must stand side by side (`order`)."""
+    return backend.attention(*spans(rows))
+
+
+def spans(rows: Sequence[Row]) -> tuple[list[SharedSpan], list[SuffixSpan]]:
+    """Who attends to what: see `plan_attention`."""
     shared: list[SharedSpan] = []
     suffixes: list[SuffixSpan] = []
     start = 0
@@ -47,7 +58,7 @@ def plan_attention(rows: Sequence[Row], backend: Backend) -> AttentionPlan:
                 shared.append(SharedSpan(segment, start, end, depth))
         suffixes.append(SuffixSpan(row.kv, start, end, row.kv.length))
         start = end
-    return backend.attention(shared, suffixes)
+    return shared, suffixes
 
 
 def order(rows: Sequence[Row]) -> list[int]:
@@ -60,30 +71,40 @@ def order(rows: Sequence[Row]) -> list[int]:
 
 
 def forward(model: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
-    """Compute the KV of every row's tokens and the logits after its last one. Mutates each row's `kv`.
+    """Compute the KV of every row's tokens and the logits after its last ones. Mutates each row's `kv`.
 
     Args:
         rows: at least one, none of them empty, no two with the same `kv`.
 
     Returns:
-        float32 logits, [len(rows), vocabulary], in the order of `rows`.
+        logits in the model's dtype, [sum of `wanted`, vocabulary], in the order of `rows`.
     """
     arranged = order(rows)
     ordered = [rows[i] for i in arranged]
     for row in ordered:
         row.kv.reserve(len(row.token_ids))
-    device = model.device
-    token_ids = torch.tensor([[t for row in ordered for t in row.token_ids]], device=device)
-    positions = torch.cat([torch.arange(row.position, row.position + len(row.token_ids)) for row in ordered])
-    lasts = torch.tensor([len(row.token_ids) for row in ordered]).cumsum(0) - 1
-    logits = model.compute(
-        token_ids, positions[None].to(device), plan_attention(ordered, model.backend), lasts.to(device)
-    )
+    logits = model.decoder.run(ordered, arranged) if model.decoder else None
+    if logits is None:
+        logits = _compute(model, ordered, arranged)
     for row in ordered:
         row.kv.length += len(row.token_ids)
-    back = torch.empty(len(arranged), dtype=torch.long)
-    back[torch.tensor(arranged)] = torch.arange(len(arranged))
-    return logits[0, back.to(device)].float()
+    return logits
+
+
+def _compute(model: LoadedModel, ordered: Sequence[Row], arranged: Sequence[int]) -> torch.Tensor:
+    """Logits of `forward` for any rows. `arranged`: where each of them stood."""
+    counts = [len(row.token_ids) for row in ordered]
+    ends = np.cumsum(counts)
+    places = {at: np.arange(end - row.wanted, end) for at, end, row in zip(arranged, ends, ordered, strict=True)}
+    lasts = np.concatenate([places[at] for at in range(len(ordered))])
+    token_ids = np.concatenate([np.asarray(row.token_ids, dtype=np.int64) for row in ordered])
+    positions = np.concatenate(
+        [np.arange(row.position, row.position + n) for row, n in zip(ordered, counts, strict=True)]
+    )
+    numbers = send(np.concatenate([token_ids, positions, lasts]), model.device)  # one copy for a step
+    sent_ids, sent_positions, keep = torch.split(numbers, [len(token_ids), len(positions), len(lasts)])
+    logits = model.compute(sent_ids[None], sent_positions[None], plan_attention(ordered, model.backend), keep)
+    return logits[0]
 
 
 def prefill(
@@ -97,4 +118,4 @@ def prefill(
     logits = torch.empty(0)
     for start in range(0, len(token_ids), chunk):
         logits = forward(model, [Row(chain, kv, token_ids[start : start + chunk])])[0]
-    return logits
+    return logits.float()

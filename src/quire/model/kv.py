@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from quire.core import KVGeometry, KVSegment
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 GRAIN = 64  # tokens: capacity is a multiple of this, so that short answers never reallocate
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 
 class KVSpaceFull(Exception):
@@ -92,6 +95,7 @@ class GrowingKV:
         self._start = 0
         self._device = device
         self._fixed = False
+        self._addresses: np.ndarray | None = None
         self.keys: Sequence[torch.Tensor] = ()
         self.values: Sequence[torch.Tensor] = ()
         self._resize(0)
@@ -102,6 +106,7 @@ class GrowingKV:
         buffer = cls(geometry)
         buffer._fixed = True
         buffer.keys, buffer.values, buffer.capacity = segment.keys, segment.values, segment.token_count
+        buffer._addresses = None
         return buffer
 
     @property
@@ -148,6 +153,18 @@ class GrowingKV:
             mine[:, :length] = theirs[:, :length]
         self.length = length
 
+    def write_to(self, segment: KVSegment) -> None:
+        """Copy the valid tokens into `segment`'s memory, which holds exactly as many. Mutates the segment."""
+        for there, here in zip((*segment.keys, *segment.values), (*self.keys, *self.values), strict=True):
+            there.copy_(here[:, : self.length])
+
+    @property
+    def addresses(self) -> np.ndarray:
+        """As `layer_addresses`, found again only after growing."""
+        if self._addresses is None:
+            self._addresses = _addresses(self.keys, self.values)
+        return self._addresses
+
     def fork(self) -> GrowingKV:
         """An independent copy of the valid tokens. Raises as `reserve`."""
         other = GrowingKV(self.geometry, space=self._space, device=self._device)
@@ -169,7 +186,25 @@ class GrowingKV:
                 memory[1, layer, :, : self.length] = self.values[layer][:, : self.length]
         self.keys, self.values = memory[0].unbind(0), memory[1].unbind(0)
         self.capacity = capacity
+        self._addresses = None
         return True
+
+
+def on_device(segment: KVSegment, device: torch.device) -> KVSegment:
+    """`segment` itself where it lies on `device`, else a copy there, made before this returns."""
+    if segment.keys[0].device.type == device.type:
+        return segment
+    keys, values = (tuple(t.to(device) for t in side) for side in (segment.keys, segment.values))
+    return replace(segment, keys=keys, values=values)
+
+
+def layer_addresses(source: KVSegment | GrowingKV) -> np.ndarray:
+    """Where each layer's keys and values begin: int64 [layers, 2]."""
+    return source.addresses if isinstance(source, GrowingKV) else _addresses(source.keys, source.values)
+
+
+def _addresses(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> np.ndarray:
+    return np.array([(k.data_ptr(), v.data_ptr()) for k, v in zip(keys, values, strict=True)], dtype=np.int64)
 
 
 def _memory(geometry: KVGeometry, tokens: int, device: torch.device | str) -> torch.Tensor:

@@ -16,14 +16,17 @@ from quire.errors import ModelNotFound, ModelUnreadable, ModelUnsupported, Quire
 from quire.model.attention import ATTENTION_NAME, AttentionPlan, attend
 from quire.model.backends import Backend, choose_backend
 from quire.model.default import DEFAULT_MODEL, default_model, gguf_model
+from quire.model.devices import find_device
 from quire.model.fingerprint import model_fingerprint, tokenizer_fingerprint
-from quire.model.kv import TORCH_DTYPES
+from quire.model.kv import TORCH_DTYPES, GrowingKV
 from quire.model.support import check_supported
-from quire.model.tokenizer import TextTokenizer
 from quire.model.twin import twin
+from quire.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from quire.model.cuda import DecodeSteps
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +105,14 @@ class ModelSource:
             kernels: see `choose_backend`.
 
         Raises:
-            ModelUnreadable, ModelUnsupported, KernelsUnavailable.
+            ModelUnreadable, ModelUnsupported, KernelsUnavailable, DeviceUnavailable.
         """
         from transformers import AttentionInterface, AutoModelForCausalLM
 
         if threads:
             torch.set_num_threads(threads)
         AttentionInterface.register(ATTENTION_NAME, attend)
+        place = find_device(device)
         with _reading(f"the model in {self.directory} does not load", hint="is the download complete?"):
             hf, report = AutoModelForCausalLM.from_pretrained(
                 self.directory,
@@ -124,7 +128,7 @@ class ModelSource:
                 hint="is the download complete?",
             )
         with _reading(f"the model does not fit on the device {device!r}", hint="choose another model.device"):
-            hf = hf.to(device)
+            hf = hf.to(place)
         return LoadedModel(self, hf.eval().requires_grad_(False), choose_backend(kernels, hf.device, self.weights))
 
 
@@ -145,8 +149,10 @@ class LoadedModel:
         self.max_positions = source.facts.max_positions
         self.vocabulary = source.facts.vocabulary
         self.plain = plain
+        self.query_heads = int(source.config.num_attention_heads)
         self.threads = torch.get_num_threads()
         self.backend = backend
+        self.decoder: DecodeSteps | None = None
         with torch.inference_mode():
             self.hf = twin(plain, backend, ATTENTION_NAME)
         self._lock = threading.RLock()
@@ -155,6 +161,20 @@ class LoadedModel:
     def device(self) -> torch.device:
         device: torch.device = self.plain.device
         return device
+
+    def prepare_decoding(self, most: int) -> None:
+        """Make steps of one token for each of up to `most` requests replayable, where that is faster. Mutates."""
+        self.decoder = self.backend.decoder(self, most)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Other threads' passes wait meanwhile."""
+        with self._lock, torch.inference_mode():
+            yield
+
+    def new_kv(self) -> GrowingKV:
+        """Empty KV with memory of its own, where the model computes."""
+        return GrowingKV(self.geometry, device=self.device)
 
     def compute(
         self, token_ids: torch.Tensor, positions: torch.Tensor, plan: AttentionPlan, keep: torch.Tensor
@@ -181,7 +201,7 @@ class LoadedModel:
 
         Holds the lock: the engine waits meanwhile.
         """
-        with self._lock, torch.inference_mode():
+        with self.alone():
             yield self.plain
 
 

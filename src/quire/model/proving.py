@@ -9,7 +9,6 @@ import torch
 from quire.core import KVSegment
 from quire.errors import ModelUnsupported
 from quire.model.forward import prefill
-from quire.model.kv import GrowingKV
 
 if TYPE_CHECKING:
     from quire.model.loading import LoadedModel
@@ -33,7 +32,7 @@ def check_exact(model: LoadedModel) -> None:
     """
     ids = [7919 * (i + 1) % model.vocabulary for i in range(CHAIN + SUFFIX)]
     try:
-        head, tail = GrowingKV(model.geometry), GrowingKV(model.geometry)
+        head, tail = model.new_kv(), model.new_kv()
         prefill(model, (), head, ids[:CHAIN], CHAIN)
         chain = KVSegment(tuple(k[:, :CHAIN] for k in head.keys), tuple(v[:, :CHAIN] for v in head.values), 0, CHAIN)
         split = prefill(model, (chain,), tail, ids[CHAIN:], CHUNK)

@@ -8,6 +8,8 @@ import torch
 
 from quire.model.attention import AttentionPlan, SharedSpan, SuffixSpan
 
+FLASH_DTYPES = {torch.bfloat16, torch.float16}  # of PyTorch's flash attention on a GPU, which groups heads as we do
+
 
 class TorchAttention(AttentionPlan):
     """One operation per shared segment, one or two per suffix, and a merge."""
@@ -58,11 +60,17 @@ def partial_attention(
     """
     heads, tokens, head_dim = query.shape
     kv_heads = key.shape[0]
-    if not causal and tokens > 1:  # the query heads of a group read the same keys: make them rows of one product
-        query = query.reshape(kv_heads, -1, head_dim)  # (a single row gains more from a core for every head)
-    if query.device.type == "cpu":
+    on_cpu = query.device.type == "cpu"
+    if not causal and (tokens > 1 or not on_cpu):  # the heads of a group read the same keys: rows of one product
+        query = query.reshape(kv_heads, -1, head_dim)  # (on a CPU a single row gains more from a core for every head)
+    if on_cpu:
         output, weight = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query[None], key[None], value[None], 0.0, causal, attn_mask=None, scale=scale
+        )
+        output, weight = output[0], weight[0]
+    elif query.device.type == "cuda" and query.dtype in FLASH_DTYPES and head_dim % 8 == 0 and head_dim <= 256:
+        output, weight, *_rest = torch.ops.aten._scaled_dot_product_flash_attention(
+            query[None], key[None], value[None], 0.0, causal, False, scale=scale
         )
         output, weight = output[0], weight[0]
     else:

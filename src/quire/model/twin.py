@@ -32,9 +32,11 @@ def _copied(
         elif type(module).__name__.endswith("RMSNorm"):
             done[id(module)] = backend.norm(module)
         else:
+            whole = backend.whole(module, config)
             other = copy.copy(module)
             other._modules = {
-                name: child and _copied(child, backend, config, done) for name, child in module._modules.items()
+                name: whole.get(name) or (child and _copied(child, backend, config, done))
+                for name, child in module._modules.items()
             }
             if getattr(module, "config", None) is not None:
                 other.config = config

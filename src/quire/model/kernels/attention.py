@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from quire.model.attention import AttentionPlan, SharedSpan, SuffixSpan
 from quire.model.kernels.library import DTYPE_CODES, Library
-from quire.model.kv import TORCH_DTYPES
-
-if TYPE_CHECKING:
-    from quire.core import KVSegment
-    from quire.model.kv import GrowingKV
+from quire.model.kv import TORCH_DTYPES, layer_addresses
 
 _SIZE = ctypes.c_int64
 _ADDRESS = ctypes.c_void_p
 
 
-class _Attention(ctypes.Structure):
+class Attention(ctypes.Structure):
     """`struct Attention` of kernels.cpp."""
 
     _fields_ = [
@@ -38,20 +33,18 @@ class NativeAttention(AttentionPlan):
         super().__init__(shared, suffixes)
         self._library = library
         self._threads = threads
-        self._struct: _Attention | None = None
+        self._struct: Attention | None = None
         self._kept: list[object] = []  # arrays that the struct points into
         self._strides = (_SIZE * 6)()
 
     def run(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         q, k, v = (t if t.stride(2) == 1 else t.contiguous() for t in (q, k, v))
-        if self._struct is None:
-            self._struct = self._prepare(q, scale)
-        self._strides[:] = [t.stride(i) for t in (q, k, v) for i in (1, 0)]
         heads, tokens, dim = q.shape
+        prepared = self.prepare(heads, tokens, dim, scale)
+        self._strides[:] = [t.stride(i) for t in (q, k, v) for i in (1, 0)]
         out = torch.empty((tokens, heads, dim), dtype=q.dtype)
-        self._struct.scale = scale
         self._library.attend(
-            ctypes.addressof(self._struct),
+            ctypes.addressof(prepared),
             layer,
             q.data_ptr(),
             k.data_ptr(),
@@ -61,9 +54,15 @@ class NativeAttention(AttentionPlan):
         )
         return out
 
-    def _prepare(self, q: torch.Tensor, scale: float) -> _Attention:
+    def prepare(self, heads: int, tokens: int, dim: int, scale: float) -> Attention:
+        """The plan as the kernels read it; for all layers the same but for the scale."""
+        if self._struct is None:
+            self._struct = self._prepared(heads, tokens, dim)
+        self._struct.scale = scale
+        return self._struct
+
+    def _prepared(self, heads: int, tokens: int, dim: int) -> Attention:
         geometry = self.suffixes[0].kv.geometry
-        heads, tokens, dim = q.shape
         split = self._library.split
         ranges = self._ranges()
         works = _works(ranges, heads // geometry.kv_heads, geometry.kv_heads, split, self._library.chunk)
@@ -74,18 +73,17 @@ class NativeAttention(AttentionPlan):
         partial = torch.empty(rows * padded, dtype=torch.float32)
         weight = torch.empty(rows * 2, dtype=torch.float32)
         self._kept = [ranges, works, addresses, parts, part_of, partial, weight]
-        return _Attention(
+        return Attention(
             *(tokens, heads, geometry.kv_heads, dim, DTYPE_CODES[TORCH_DTYPES[geometry.dtype]]),
-            *(self._threads, len(ranges), len(works), geometry.layers, scale),
+            *(self._threads, len(ranges), len(works), geometry.layers, 0.0),
             *(array.ctypes.data for array in (ranges, works, addresses, parts, part_of)),
             *(partial.data_ptr(), weight.data_ptr()),
         )
 
     def addresses(self) -> np.ndarray:
         """Where the keys and values of every range begin, the shared ones first: int64 [ranges, layers, 2]."""
-        sources: list[KVSegment | GrowingKV] = [s.segment for s in self.shared]
-        sources += [s.kv for s in self.suffixes]
-        return np.stack([_addresses(source) for source in sources])
+        shared = [layer_addresses(s.segment) for s in self.shared]
+        return np.stack([*shared, *(layer_addresses(s.kv) for s in self.suffixes)])
 
     def _ranges(self) -> np.ndarray:
         """`struct Range` as int64 [ranges, 7], the shared ones first."""
@@ -120,12 +118,6 @@ class NativeAttention(AttentionPlan):
                 part_of[here + i] = part + i
             filled[first:last] += count
         return offsets, part_of
-
-
-def _addresses(source: KVSegment | GrowingKV) -> np.ndarray:
-    """Where each layer's keys and values begin: int64 [layers, 2]."""
-    pairs = zip(source.keys, source.values, strict=True)
-    return np.array([(k.data_ptr(), v.data_ptr()) for k, v in pairs], dtype=np.int64)
 
 
 def _works(ranges: np.ndarray, group: int, kv_heads: int, split: int, chunk: int) -> np.ndarray:

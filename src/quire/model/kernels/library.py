@@ -21,7 +21,8 @@ import torch
 
 from quire.errors import KernelsUnavailable
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+HERE = Path(__file__).parent
+SOURCE = HERE / "kernels.cpp"
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fPIC", "-shared")
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
 SECONDS = 300  # of a compiler that does not end
@@ -32,47 +33,78 @@ _ADDRESS = ctypes.c_void_p
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The loaded kernels. `wide`: columns of a packed panel; `split`: keys, `chunk`: rows of one partial result."""
+    """The loaded kernels.
 
+    `wide`: columns of a packed panel; `split`: keys, `chunk`: rows of one partial result; `matrix`: whether bfloat16
+    products run on the processor's matrix unit.
+    """
+
+    packed_size: ctypes._NamedFuncPointer
     pack: ctypes._NamedFuncPointer
     linear: ctypes._NamedFuncPointer
     attend: ctypes._NamedFuncPointer
     norm: ctypes._NamedFuncPointer
+    decode: ctypes._NamedFuncPointer
+    likeliest: ctypes._NamedFuncPointer
     wide: int
     split: int
     chunk: int
+    matrix: bool
     identity: str
 
 
+class Weights(ctypes.Structure):
+    """`struct Weights` of linear.h."""
+
+    _fields_ = [
+        *[(name, _ADDRESS) for name in ("panels", "scale", "bias")],
+        *[(name, _SIZE) for name in ("dtype", "tiles", "width", "depth")],
+    ]
+
+
 @functools.cache
-def load_library() -> Library:
-    """Compile what is not compiled yet, and load it.
+def load_library(*, matrix: bool = True) -> Library:
+    """Compile what is not compiled yet, and load it. `matrix`: use the processor's matrix unit, if it has one.
 
     Raises:
         KernelsUnavailable: no compiler, or it failed; the message has its words.
     """
-    path = _compiled()
+    path = _compiled((*FLAGS, *([] if matrix else ["-DQUIRE_VECTORS_ONLY"])))
     try:
         dll = ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelsUnavailable(f"{path} does not load: {error}", hint="delete the file and start again") from error
     constants = (_SIZE * 4)()
     dll.quire_constants(constants)
-    wide, split, chunk, _lanes = constants
-    dll.quire_pack.argtypes = [_ADDRESS, _SIZE, _SIZE, _SIZE, _ADDRESS, _SIZE]
-    dll.quire_linear.argtypes = [_ADDRESS, _SIZE, *[_ADDRESS] * 3, _SIZE, _ADDRESS, *[_SIZE] * 6]
+    wide, split, chunk, matrix_unit = constants
+    dll.quire_packed_size.argtypes = [_SIZE] * 3
+    dll.quire_pack.argtypes = [_ADDRESS, *[_SIZE] * 4, _ADDRESS, _SIZE]
+    dll.quire_linear.argtypes = [ctypes.POINTER(Weights), _ADDRESS, _SIZE, _ADDRESS, *[_SIZE] * 4]
     dll.quire_attend.argtypes = [_ADDRESS, _SIZE, *[_ADDRESS] * 5]
     dll.quire_norm.argtypes = [_ADDRESS, _SIZE, _ADDRESS, ctypes.c_double, _ADDRESS, _SIZE, _SIZE, _SIZE]
-    functions = (dll.quire_pack, dll.quire_linear, dll.quire_attend, dll.quire_norm)
-    for function in functions:
+    dll.quire_decode.argtypes = [_ADDRESS] * 5
+    dll.quire_likeliest.argtypes = [_ADDRESS, *[_SIZE] * 3, _ADDRESS, _SIZE]
+    names = ("pack", "linear", "attend", "norm", "decode", "likeliest")
+    functions = {name: getattr(dll, f"quire_{name}") for name in names}
+    for function in functions.values():
         function.restype = None
-    return Library(*functions, wide, split, chunk, path.stem)
+    dll.quire_packed_size.restype = _SIZE
+    return Library(
+        **functions,
+        packed_size=dll.quire_packed_size,
+        wide=wide,
+        split=split,
+        chunk=chunk,
+        matrix=bool(matrix_unit),
+        identity=path.stem,
+    )
 
 
-def _compiled() -> Path:
-    """The shared object for this source, compiler and processor; compiled if it is not there."""
+def _compiled(flags: tuple[str, ...]) -> Path:
+    """The shared object for these sources, compiler and processor; compiled if it is not there."""
     compiler = os.environ.get("CXX", "g++")
-    identity = "\n".join([SOURCE.read_text(), _run([compiler, "--version"]), *FLAGS, _processor()])
+    sources = [file.read_text() for file in (*sorted(HERE.glob("*.h")), SOURCE)]
+    identity = "\n".join([*sources, _run([compiler, "--version"]), *flags, _processor()])
     name = blake3.blake3(identity.encode()).hexdigest()[:16]
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     directory = Path(base).expanduser() / "quire" / "kernels"
@@ -83,7 +115,7 @@ def _compiled() -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory) as work:
             whole = Path(work, "kernels.so")
-            _run([compiler, *FLAGS, str(SOURCE), "-o", str(whole)])
+            _run([compiler, *flags, str(SOURCE), "-o", str(whole)])
             whole.replace(target)  # at once: a process that starts meanwhile finds all of it or nothing
     except OSError as error:
         raise KernelsUnavailable(

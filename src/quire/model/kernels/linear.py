@@ -1,21 +1,47 @@
 """Linear layers whose weights lie in the order in which the kernel reads them.
 
-One row reads every weight once and is bound by memory; from a dozen rows on it is bound by arithmetic, 2 x rows x
-weights operations. Packing puts the 32 output columns of a tile side by side, so that both run at the machine's rate
-(docs/log.md has the figures beside oneDNN's).
+One row reads every weight once and is bound by memory; from some number of rows on it is bound by arithmetic,
+2 x rows x weights operations. Packing puts the 32 output columns of a tile side by side, so that both run at the
+machine's rate (docs/log.md has the figures beside oneDNN's).
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
+
 import torch
 
-from quire.model.kernels.library import DTYPE_CODES, Library
+from quire.model.kernels.library import DTYPE_CODES, Library, Weights
+
+
+class Panels:
+    """Memory for the weights of all layers of a model, one behind the other in the order in which a step reads them.
+
+    In large pages where the system has them: a step reads everything once, and small ones cost a walk per 4 KB.
+    """
+
+    CHUNK = 64 << 20  # bytes; what is never written costs nothing
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._taken = 0
+
+    def take(self, numbers: int, dtype: torch.dtype) -> torch.Tensor:
+        """An uninitialized tensor of `numbers` > 0."""
+        size = numbers * dtype.itemsize
+        if self._taken + size > len(self._memory):
+            self._memory, self._taken = _large_pages(max(size, self.CHUNK)), 0
+        found = self._memory[self._taken : self._taken + size].view(dtype)
+        self._taken += -(-size // 64) * 64
+        return found
 
 
 class PackedLinear(torch.nn.Module):
-    """y = x W^T + b, as torch.nn.Linear, in float32 arithmetic, rounded once to the dtype of x.
+    """y = x W^T + b, as torch.nn.Linear, with float32 sums, rounded once to the dtype of x.
 
-    Each row's result is the same bits whatever the number of rows and threads.
+    Each row's result is the same bits whatever the number of rows and threads. With a scale, `weights` is int8.
     """
 
     packed: torch.Tensor
@@ -29,47 +55,50 @@ class PackedLinear(torch.nn.Module):
         bias: torch.Tensor | None = None,
         scale: torch.Tensor | None = None,
         *,
+        dtype: torch.dtype | None = None,
+        panels: Panels | None = None,
         threads: int = 1,
     ) -> None:
-        """`weight`: [out, in], float32, bfloat16 or float16; or int8 with a float32 `scale` [out], see `quantized`."""
+        """`weight`: [out, in], float32, bfloat16 or float16; or int8 with a float32 `scale` [out], see `quantized`.
+
+        `dtype`: of the activations, where it is not that of the weight. `panels`: memory shared with other layers.
+        """
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self._library = library
         self._threads = threads
-        self._code = DTYPE_CODES[weight.dtype]
         weight = weight.contiguous()
+        self.dtype = dtype or weight.dtype
+        tiles = library.matrix and self.dtype == torch.bfloat16
+        kind = (DTYPE_CODES[weight.dtype], tiles, *weight.shape)
+        packed = (panels or Panels()).take(library.packed_size(*kind[1:]), weight.dtype)
+        self.register_buffer("packed", packed, persistent=False)
+        library.pack(weight.data_ptr(), *kind, self.packed.data_ptr(), threads)
         columns = -(-self.out_features // library.wide) * library.wide
-        self.register_buffer("packed", torch.empty(columns * self.in_features, dtype=weight.dtype), persistent=False)
-        library.pack(
-            weight.data_ptr(),
-            self._code,
-            self.out_features,
-            self.in_features,
+        for name, numbers in (("bias", bias), ("scale", scale)):
+            self.register_buffer(name, None if numbers is None else _widened(numbers, columns), persistent=False)
+        self.struct = Weights(
             self.packed.data_ptr(),
-            threads,
+            *(None if numbers is None else numbers.data_ptr() for numbers in (self.scale, self.bias)),
+            *kind,
         )
-        self.register_buffer("bias", bias, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: [..., in] in float32, bfloat16 or float16 (with float weights: theirs) -> [..., out] in the same dtype."""
+        """x: [..., in] in `dtype` -> [..., out] in the same."""
+        if x.dtype != self.dtype:
+            raise TypeError(f"expected activations in {self.dtype}, found {x.dtype}")
         rows = x.reshape(-1, self.in_features)
         if rows.stride(1) != 1:
             rows = rows.contiguous()
         out = torch.empty((rows.shape[0], self.out_features), dtype=x.dtype)
         self._library.linear(
-            self.packed.data_ptr(),
-            self._code,
-            None if self.scale is None else self.scale.data_ptr(),
-            None if self.bias is None else self.bias.data_ptr(),
+            ctypes.byref(self.struct),
             rows.data_ptr(),
             rows.stride(0),
             out.data_ptr(),
             self.out_features,
-            DTYPE_CODES[x.dtype],
+            DTYPE_CODES[self.dtype],
             rows.shape[0],
-            self.out_features,
-            self.in_features,
             self._threads,
         )
         return out.view(*x.shape[:-1], self.out_features)
@@ -87,3 +116,16 @@ def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values = weight.float()
     scale = values.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
     return torch.round(values / scale[:, None]).to(torch.int8), scale
+
+
+def _large_pages(size: int) -> torch.Tensor:
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
+
+
+def _widened(numbers: torch.Tensor, columns: int) -> torch.Tensor:
+    """In float32, one for every column of the panels."""
+    return torch.nn.functional.pad(numbers.detach().float(), (0, columns - len(numbers)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from quire.model.kernels.library import DTYPE_CODES, Library
@@ -42,16 +44,21 @@ class PackedNorm(torch.nn.Module):
 
 
 def packed_norm(library: Library, norm: torch.nn.Module) -> torch.nn.Module:
-    """A `PackedNorm` for `norm` if a try with random numbers shows that it is one; else `norm` itself.
+    """A `PackedNorm` for `norm`, or `norm` itself."""
+    return replaced_norm(norm, lambda weight, epsilon: PackedNorm(library, weight, epsilon))
+
+
+def replaced_norm(norm: torch.nn.Module, make: Callable[[torch.Tensor, float], torch.nn.Module]) -> torch.nn.Module:
+    """What `make` gives for the weight and epsilon of `norm`, if a try with random numbers shows the same; else `norm`.
 
     Families give the same name to slightly different formulas, e.g. with weights around zero.
     """
     weight, epsilon = getattr(norm, "weight", None), getattr(norm, "variance_epsilon", None)
     if not isinstance(weight, torch.Tensor) or weight.dtype not in MOST_DIFFERENT or not isinstance(epsilon, float):
         return norm
-    x = torch.randn(4, weight.shape[0], generator=torch.Generator().manual_seed(0)).to(weight.dtype) * 3
-    packed = PackedNorm(library, weight, epsilon)
+    x = torch.randn(4, weight.shape[0], generator=torch.Generator().manual_seed(0)).to(weight) * 3
+    made = make(weight, epsilon)
     with torch.no_grad():
         expected = norm(x)
-    difference = (packed(x).float() - expected.float()).abs().max() / expected.float().abs().max()
-    return packed if expected.dtype == x.dtype and float(difference) <= MOST_DIFFERENT[x.dtype] else norm
+    difference = (made(x).float() - expected.float()).abs().max() / expected.float().abs().max()
+    return made if expected.dtype == x.dtype and float(difference) <= MOST_DIFFERENT[x.dtype] else norm

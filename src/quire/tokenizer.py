@@ -35,6 +35,12 @@ class TextTokenizer:
         self.eos_ids = eos_ids
         self.chat_template: str | None = tokenizer.chat_template
 
+    @property
+    def definition(self) -> str | None:
+        """All that the library `tokenizers` needs to give the same ids; None for one that it does not do."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        return None if backend is None else str(backend.to_str())
+
     def markers(self, text: str) -> list[int]:
         """Token ids of a layout's own text, in which ``<|im_start|>`` and the like are control tokens."""
         return self._encode(text, literal=False)
@@ -111,3 +117,30 @@ def _broken(error: Exception) -> LayoutMalformed:
         f"the model's chat template does not work: {error}",
         hint="write a layout file and name it in quire.toml as layout.file",
     )
+
+
+class Encoder:
+    """What `TextTokenizer` asks of transformers' tokenizers for ids, from the library `tokenizers` alone.
+
+    Importing transformers takes seconds, which who only counts need not wait for.
+    """
+
+    chat_template = None
+
+    def __init__(self, definition: str) -> None:
+        """`definition`: that of a `TextTokenizer`. Raises ValueError for anything else."""
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_str(definition)
+        except Exception as error:  # its parser raises the base of all
+            raise ValueError(str(error)) from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.added_tokens_decoder = self._tokenizer.get_added_tokens_decoder()
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
+    ) -> dict[str, list[int]]:
+        self._tokenizer.encode_special_tokens = split_special_tokens
+        return {"input_ids": self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
