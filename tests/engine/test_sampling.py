@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import (
     LogitsProcessorList,
@@ -22,9 +24,12 @@ from transformers import (
 from quire.core import Sampling
 from quire.engine.filters import weights
 from quire.engine.refusing import check_sampling
-from quire.engine.sampling import Likelihood, Sampler, choose
+from quire.engine.sampling import Likeliest, Likelihood, Sampler, choose
 from quire.errors import EngineError, InvalidRequest
+from quire.model.kernels import load_library
+from quire.model.likeliest import likeliest, likeliest_on_device, native_likeliest
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 VOCABULARY = 40
 GREEDY = Sampling()
 
@@ -36,7 +41,7 @@ def logits(seed: int, ties: bool = False) -> torch.Tensor:
 
 def pick(sampler: Sampler, scores: torch.Tensor) -> tuple[int, Likelihood | None]:
     """The choice of a batch of one."""
-    [choice] = choose(scores[None], [sampler])
+    [choice] = choose(scores[None].to(DEVICE), [sampler])
     if isinstance(choice, EngineError):
         raise choice
     return choice
@@ -63,12 +68,13 @@ warped = st.builds(
     Sampling,
     temperature=st.floats(0.05, 5.0),
     top_k=st.integers(0, VOCABULARY),
-    top_p=st.floats(0.01, 1.0),
+    top_p=st.floats(float(np.float32(0.01)), 1.0, width=32),  # transformers' sums have no more digits
     min_p=st.floats(0.0, 1.0),
 )
 
 
 @settings(max_examples=200, deadline=None)
+@example(rows=[(Sampling(temperature=0.5, top_p=1 - 2**-24), 1, False)])
 @given(rows=st.lists(st.tuples(warped, st.integers(0, 500), st.booleans()), min_size=1, max_size=5))
 def test_filters_are_those_of_transformers(rows: list[tuple[Sampling, int, bool]]) -> None:
     """Row by row, whatever the parameters of the others are."""
@@ -224,6 +230,24 @@ def test_temperature_zero_takes_the_first_of_the_best() -> None:
     scores = torch.zeros(VOCABULARY)
     scores[[4, 9]] = 2.0
     assert pick(Sampler(GREEDY, []), scores)[0] == 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    numbers=st.lists(st.sampled_from([-1.0, 0.0, 2.0, float("inf"), float("-inf"), float("nan")]), max_size=80),
+    width=st.integers(1, 40),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+)
+def test_all_ways_to_the_best_token_are_one(numbers: list[float], width: int, dtype: torch.dtype) -> None:
+    """Of a GPU, of PyTorch on a CPU and of our kernels: the first of several equal ones, and none that is no number."""
+    good = torch.arange(width) % 3 / 2
+    rows = [torch.tensor(numbers[i : i + width]) for i in range(0, len(numbers) - width + 1, width)]
+    scores = torch.stack([*rows, good, good.flip(0)]).to(dtype)
+    expected = [int(row.float().numpy().argmax()) if torch.isfinite(row.amax()) else None for row in scores]
+    ways: list[Likeliest] = [likeliest, likeliest_on_device, partial(native_likeliest, load_library(), threads=2)]
+    for way in ways:
+        tokens, finite = way(scores.to(DEVICE) if way is likeliest_on_device else scores)
+        assert [token if fine else None for token, fine in zip(tokens, finite, strict=True)] == expected
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-3, 100.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -54,7 +54,8 @@ def metaspace() -> TextTokenizer:
     return TextTokenizer(fast, frozenset({1}))
 
 
-WORDS = 2 + 256
+BYTES = 2  # the token of byte 0
+WORDS = BYTES + 256
 wholes = st.lists(
     st.integers(WORDS, WORDS + 8).map(lambda i: [i])
     | st.sampled_from(TEXTS).map(lambda text: [2 + byte for byte in text.encode()]),
@@ -70,12 +71,14 @@ def test_pieces_of_metaspace_tokens_join_to_the_whole(metaspace: TextTokenizer, 
 
 @settings(max_examples=200, deadline=None)
 @given(ids=st.lists(st.integers(0, WORDS + 8), max_size=20))
+@example(ids=[BYTES, BYTES + ord(" "), BYTES + 0x80])
 def test_broken_bytes_of_metaspace_tokens_lose_nothing_around_them(metaspace: TextTokenizer, ids: list[int]) -> None:
     """That decoder turns a run of bytes with one broken character into broken characters as a whole. What was shown
-    before the run broke stays shown; what is no byte is the same in both.
+    before the run broke stays shown, and a space among it, which the decoder drops where a text begins, may come again
+    as a broken character; what is no byte is the same in both.
     """
     joined, whole = "".join(pieces_of(metaspace, ids)), metaspace.decode(ids)
-    assert len(joined) <= len(whole)
+    assert len(joined) <= len(whole) + ids.count(BYTES + ord(" "))
     if "\ufffd" not in whole:
         assert joined == whole
 

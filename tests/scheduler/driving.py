@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from quire import Project, Turn
+from quire.access import LOCAL, Principal
 from quire.answering import Question
 from quire.core import Delta, Sampling
 from quire.engine import LocalEngine, Sessions
@@ -62,10 +63,11 @@ def scheduling(
     queue: int = 256,
     suffix_tokens: int = 1 << 16,
     session_bytes: int = 1 << 30,
+    guesses: int = 0,
 ) -> Iterator[tuple[Scheduler, Submit]]:
     """A scheduler of its own on the project's model, and a function that submits a question to it."""
     space = KVSpace(project.model.geometry, suffix_tokens)
-    engine = LocalEngine(project.model, space, Sessions(space, session_bytes))
+    engine = LocalEngine(project.model, space, Sessions(space, session_bytes), guesses=guesses)
     scheduler = Scheduler(engine, max_sequences=max_sequences, step_tokens=step_tokens, queue=queue)
 
     def submit(
@@ -74,10 +76,11 @@ def scheduling(
         sink: Any = None,
         module: str = "prices",
         session: str | None = None,
+        principal: Principal = LOCAL,
     ) -> tuple[Ticket, Inbox]:
         question = Question((Turn("user", text),), module=module, sampling=sampling, session=session)
         inbox = sink or Inbox()
-        request = project.runtime.answerer.prepare(question).request()
+        request = project.runtime.answerer.prepare(question, principal).request()
         try:
             return scheduler.submit(request, inbox), inbox
         except QuireError:

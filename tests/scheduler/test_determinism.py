@@ -40,7 +40,10 @@ def test_a_greedy_answer_is_the_same_in_any_company(project: Project, passes: Pa
             assert alone[-1].reason == "length"
     passes.rows.clear()
     room = (7 + 8 * seed) * GRAIN
-    with scheduling(project, step_tokens=draw.choice([16, 24, 48]), suffix_tokens=room) as (scheduler, submit):
+    with scheduling(project, step_tokens=draw.choice([16, 24, 48]), suffix_tokens=room, guesses=8) as (
+        scheduler,
+        submit,
+    ):
         company, others = [], []
         for text, module in asked:
             for _ in range(draw.randint(0, 3)):

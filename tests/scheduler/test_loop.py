@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from quire import Answer, Project
+from quire.access import LOCAL
 from quire.core import Delta, Sampling
 from quire.errors import ContextExceeded, EngineBusy, EngineError, EngineStopped, InvalidRequest, QuireError
 from quire.scheduler.telling import AHEAD
@@ -165,6 +166,8 @@ def test_a_full_queue_says_busy_and_gives_the_lease_back(project: Project, passe
         waiting = [submit()[1] for _ in range(2)]
         with pytest.raises(EngineBusy, match="2 requests are waiting"):
             submit()
+        with pytest.raises(EngineBusy):
+            scheduler.check_queue(LOCAL.tenant, 1)
         assert leases(project) == 3 * 2, "two modules for each of the three"
         gate.set()
         assert [inbox.reason for inbox in (first, *waiting)] == ["length"] * 3
@@ -255,10 +258,9 @@ def test_a_drain_that_takes_too_long_is_cut_short(project: Project, passes: Pass
     passes.before = lambda: time.sleep(0.05)
     with scheduling(project) as (scheduler, submit):
         inbox = submit()[1]
-        began = time.perf_counter()
         scheduler.stop(0.3)
-        assert time.perf_counter() - began < 5
         assert inbox.reason == "cancelled"
+    assert len(passes.rows) < 200, "of 400 that it wanted"
 
 
 def test_tickets_tell_how_far_they_are(project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import statistics
 import threading
 import time
 from dataclasses import replace
@@ -13,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quire import Project
+from quire.access import Principal, Role
 from quire.core import Delta, Sampling
 from quire.errors import ContextExceeded, QuireError
 from quire.model.kv import GRAIN
-from quire.scheduler.schedule import share
+from quire.scheduler.fairness import share
 
 from .driving import LONG, Inbox, Passes, leases, scheduling
 
@@ -101,6 +103,27 @@ def test_equal_questions_are_read_once(project: Project, passes: Passes, max_tok
     assert took == [question + max_tokens - 1] + [max_tokens] * 3
     assert [inbox.token_ids for _, inbox in tickets] == [alone.token_ids] * 4
     assert leases(project) == 0
+
+
+def test_nobody_learns_by_the_time_it_takes_what_others_ask(project: Project, passes: Passes) -> None:
+    """Equal questions of others, in the same tenant or not, are read once more, for each of them."""
+    text = "What is it? " * 40
+    readers: frozenset[Role] = frozenset({"reader"})
+    askers = [Principal("acme", "ann"), Principal("acme", "bob"), Principal("globex", "ann"), Principal("acme")]
+    askers = [replace(asker, roles=readers) for asker in askers] + [replace(askers[3], roles=readers, key_id="k2")]
+    with scheduling(project) as (_, submit):
+        gate = threading.Event()
+        passes.before = lambda: gate.wait(60)
+        blocking = submit("First!", Sampling(max_tokens=1))[1]
+        tickets = [submit(text, Sampling(max_tokens=2, ignore_eos=True), principal=asker) for asker in askers]
+        again = submit(text, Sampling(max_tokens=2, ignore_eos=True), principal=replace(askers[0], key_id="k9"))
+        passes.rows.clear()
+        gate.set()
+        assert blocking.reason
+        assert {inbox.reason for _, inbox in [*tickets, again]} == {"length"}
+    question = len(again[0].run.request.suffix_ids)
+    took = [sum(tokens.get(id(t.run.kv), 0) for tokens in passes.rows) for t, _ in [*tickets, again]]
+    assert took == [question + 1] * len(askers) + [2], "the same user with another key shares with herself"
 
 
 def test_who_waits_for_an_equal_question_reads_it_when_nobody_else_does(project: Project, passes: Passes) -> None:
@@ -217,14 +240,16 @@ def test_newcomers_delay_an_answer_by_a_bounded_time(project: Project) -> None:
             super().__call__(item)
 
     with scheduling(project, step_tokens=64) as (_, submit):
-        question = "What is it? " * 270
-        began = time.perf_counter()
-        alone = submit(question, Sampling(max_tokens=1, ignore_eos=True))
-        assert alone[1].reason == "length"
-        whole = time.perf_counter() - began
         timed = Timed()
         submit(sampling=replace(LONG, max_tokens=600), sink=timed)
+        questions = []
         while not timed.ended.is_set():
-            assert submit(question, Sampling(max_tokens=1))[1].reason
-    gaps = [later - sooner for sooner, later in itertools.pairwise(timed.times)]
-    assert max(gaps) < whole / 2, "a question is read in a dozen passes and more"
+            began = time.perf_counter()
+            assert submit("What is it? " * 270, Sampling(max_tokens=1))[1].reason
+            questions.append(time.perf_counter() - began)
+    gaps = sorted(later - sooner for sooner, later in itertools.pairwise(timed.times))
+    # Of the gaps not the longest: the machine may halt the process. Read in one pass, every question would leave one.
+    assert len(questions) > len(gaps) / 40
+    assert gaps[len(gaps) * 39 // 40] < statistics.median(questions) / 2, (
+        "a question is read in a dozen passes and more"
+    )

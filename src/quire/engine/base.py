@@ -21,7 +21,8 @@ class Request:
     """What to generate from: a leased chain, the suffix after it, and how to choose.
 
     `stop`: the layout's stop strings in addition to the caller's. `session`: the name of a conversation whose earlier
-    turns need not be computed again. The engine releases the lease when the request ends.
+    turns need not be computed again. `asker`: who shares work with whom, its tenant first. `weight`: how large the
+    tenant's share of the engine is, compared with others'. The engine releases the lease when the request ends.
     """
 
     lease: ChainLease
@@ -29,6 +30,13 @@ class Request:
     sampling: Sampling
     stop: tuple[str, ...] = ()
     session: str | None = None
+    asker: tuple[str, ...] = ()
+    weight: int = 1
+
+    @property
+    def tenant(self) -> str:
+        """Whose share of the engine it takes."""
+        return self.asker[0] if self.asker else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +64,9 @@ class Engine(ABC):
 
     @abstractmethod
     def admit(self, run: Run) -> bool:
-        """Take room for what is pending and the beginning of the answer. False: there is none now. Mutates.
+        """Take room for what is pending and what comes next. False: there is none now, and it holds none. Mutates.
 
-        A run that is alone has room.
+        A run that is alone has room. One that was admitted before goes on with the KV that it still has.
         """
 
     @abstractmethod
@@ -66,11 +74,11 @@ class Engine(ABC):
         """Have room for one more token of an admitted run. False: there is none now. Mutates."""
 
     @abstractmethod
-    def step(self, batch: Sequence[Portion]) -> list[Token | QuireError | None]:
+    def step(self, batch: Sequence[Portion]) -> list[list[Token] | QuireError]:
         """One forward pass over `batch`. Mutates the runs.
 
-        Returns what each run chose, or None for one with tokens still pending; an error concerns that run alone. What
-        the call itself raises concerns all of them.
+        Returns what each run chose: nothing while tokens are still pending, one token, or several where guesses were
+        right; an error concerns that run alone. What the call itself raises concerns all of them.
         """
 
     @abstractmethod

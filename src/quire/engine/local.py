@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quire.engine.base import Engine, Portion, Request, Token
+from quire.engine.guessing import Guesser, Phrasebook
 from quire.engine.refusing import check_sampling, check_suffix
 from quire.engine.run import Run
 from quire.engine.sampling import choose
@@ -24,41 +25,67 @@ if TYPE_CHECKING:
 class LocalEngine(Engine):
     """Shares each module's KV between all requests on it; a request owns its suffix only, a region of `space`."""
 
-    def __init__(self, model: LoadedModel, space: KVSpace, sessions: Sessions) -> None:
-        """`sessions`: idle ones, in `space` too; they make room for requests."""
+    def __init__(self, model: LoadedModel, space: KVSpace, sessions: Sessions, *, guesses: int = 0) -> None:
+        """
+        Args:
+            sessions: idle ones, in `space` too; they make room for requests.
+            guesses: most tokens of a step that may be guessed for one greedy request (see `guessing`).
+        """
         self._model = model
         self._space = space
         self._sessions = sessions
+        self._guesses = guesses if model.backend.steady else 0
+        self._phrasebook = Phrasebook()
 
     def begin(self, request: Request) -> Run:
         check_sampling(request.sampling, self._model.vocabulary)
         check_suffix(request.suffix_ids, self._model.vocabulary)
         limit = min(self._context_left(request), self._space_left(request))
-        return Run(request, GrowingKV(self._space.geometry, space=self._space), self._model.tokenizer, limit)
+        run = Run(request, GrowingKV(self._space.geometry, space=self._space), self._model.tokenizer, limit)
+        if self._guesses and run.sampler.plain:
+            run.guesser = Guesser(self._phrasebook.phrases(request.lease))
+        return run
 
     def admit(self, run: Run) -> bool:
         if run.request.session is not None and not run.session:
             self._resume(run, run.request.session)
-        reused = run.kv.length
-        if not self._make_room(run.kv, min(run.pending + GRAIN, run.most - 1 - reused)):
+        computed = run.kv.length
+        if not self._make_room(run.kv, min(run.pending + GRAIN, run.most - 1 - computed)):
             self._give_back(run)
             return False
-        run.reused = reused
+        run.reused = computed if run.reused is None else min(run.reused, computed)  # it may have run before
         return True
 
     def grow(self, run: Run) -> bool:
         return run.kv.length < run.kv.capacity or self._make_room(run.kv, 1)
 
-    def step(self, batch: Sequence[Portion]) -> list[Token | QuireError | None]:
-        rows = [Row(run.request.lease.segments, run.kv, run.next_ids(count)) for run, count in batch]
+    def step(self, batch: Sequence[Portion]) -> list[list[Token] | QuireError]:
+        company = sum(count == run.pending for run, count in batch)
+        guesses = [self._guess(run, company) if run.pending == 1 else [] for run, _ in batch]
+        rows = [
+            Row(run.request.lease.segments, run.kv, run.next_ids(count) + guess, wanted=1 + len(guess))
+            for (run, count), guess in zip(batch, guesses, strict=True)
+        ]
         logits = forward(self._model, rows)
-        brought: list[Token | QuireError | None] = [None] * len(batch)
-        if ready := [i for i, (run, _) in enumerate(batch) if not run.pending]:
-            runs = [batch[i][0] for i in ready]
-            scores = logits if len(ready) == len(batch) else logits[ready]
-            for i, run, choice in zip(ready, runs, choose(scores, [run.sampler for run in runs]), strict=True):
-                brought[i] = _append(run, choice)
-        return brought
+        for (run, _), guess in zip(batch, guesses, strict=True):
+            run.kv.truncate(run.kv.length - len(guess))
+        chooses = [not run.pending for run, _ in batch]
+        wanted = [chosen for chosen, row in zip(chooses, rows, strict=True) for _ in range(row.wanted)]
+        asked = [(run, row.wanted) for (run, _), row, chosen in zip(batch, rows, chooses, strict=True) if chosen]
+        samplers = [run.sampler for run, count in asked for _ in range(count)]
+        likeliest = self._model.backend.likeliest
+        choices = iter(choose(logits if all(wanted) else logits[wanted], samplers, likeliest) if samplers else [])
+        return [
+            _append(run, guess, [next(choices) for _ in range(1 + len(guess))]) if chosen else []
+            for (run, _), guess, chosen in zip(batch, guesses, chooses, strict=True)
+        ]
+
+    def _guess(self, run: Run, company: int) -> list[int]:
+        """Tokens that may come after the one that is pending, no more than there is room for."""
+        if run.guesser is None:
+            return []
+        room = min(run.kv.capacity - run.kv.length, run.most - len(run.token_ids)) - 1
+        return run.guesser.guess(run.token_ids, min(self._guesses, room), company)
 
     def copy(self, reader: Run, run: Run) -> None:
         run.kv.copy(reader.kv, len(run.request.suffix_ids) - 1)
@@ -90,6 +117,7 @@ class LocalEngine(Engine):
     def _give_back(self, run: Run) -> None:
         """A run that waits holds no room: its session is idle again, and others may need its KV more."""
         if run.session and run.kv.length:
+            run.session.token_ids = run.token_ids[: run.kv.length]
             self._sessions.keep(run.session)
             run.session, run.kv = None, GrowingKV(self._space.geometry, space=self._space)
         else:
@@ -132,10 +160,24 @@ class LocalEngine(Engine):
         return room
 
 
-def _append(run: Run, choice: Choice | QuireError) -> Token | QuireError:
+def _append(run: Run, guess: Sequence[int], choices: Sequence[Choice | QuireError]) -> list[Token] | QuireError:
+    """What was chosen after the pending token and after each guess, up to the first that was wrong. Mutates the run."""
+    tokens: list[Token] = []
+    for choice, guessed in zip(choices, [*guess, None], strict=True):
+        if isinstance(choice, QuireError):
+            return choice
+        tokens.append(_token(run, choice))
+        if tokens[-1].reason or tokens[-1].token_id != guessed:
+            break
+    right = len(tokens) - 1
+    run.kv.length += right  # it was computed with the step
+    if run.guesser:
+        run.guesser.learn(len(guess), right)
+    return tokens
+
+
+def _token(run: Run, choice: Choice) -> Token:
     """The chosen token, now the run's last, and whether the run ends with it. Mutates the run."""
-    if isinstance(choice, QuireError):
-        return choice
     token_id, likelihood = choice
     run.token_ids.append(token_id)
     reason: FinishReason | None = None

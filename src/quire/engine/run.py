@@ -11,6 +11,7 @@ from quire.engine.wording import Wording
 
 if TYPE_CHECKING:
     from quire.engine.base import Request
+    from quire.engine.guessing import Guesser
     from quire.engine.sessions import Session
     from quire.model import GrowingKV, TextTokenizer
 
@@ -29,10 +30,12 @@ class Run:
         self.kv = kv
         self.token_ids = list(request.suffix_ids)
         self.most = len(self.token_ids) + limit  # tokens, the last of which is never computed
-        self.question = request.lease.leaf.digest.encode() + array("q", self.token_ids).tobytes()  # equal if it is
+        # Equal if the question is, and who asks: by the time it takes, nobody may learn what others are asking.
+        self.question = repr((request.asker, request.lease.leaf.digest)).encode() + array("q", self.token_ids).tobytes()
         self.eos_ids = frozenset() if sampling.ignore_eos else tokenizer.eos_ids
         self.sampler = Sampler(sampling, [*request.lease.token_ids, *self.token_ids] if _looks_back(request) else ())
         self.wording = Wording(tokenizer, (*sampling.stop, *request.stop))
+        self.guesser: Guesser | None = None
         self.session: Session | None = None
         self.reused: int | None = None  # tokens of earlier turns that were not computed again; None: never admitted
         self.ended = False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import torch
 
 from quire.engine.filters import weights
 from quire.errors import EngineError
+from quire.model import likeliest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +32,7 @@ class Likelihood:
 
 
 Choice = tuple[int, Likelihood | None]
+Likeliest = Callable[[torch.Tensor], tuple[list[int], list[bool]]]
 
 
 class Sampler:
@@ -65,16 +68,16 @@ class Sampler:
             self.added[token_id] = self._biases.get(token_id, 0.0) - s.frequency_penalty * count - s.presence_penalty
 
 
-def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Choice | EngineError]:
+def choose(
+    logits: torch.Tensor, samplers: Sequence[Sampler], likeliest: Likeliest = likeliest
+) -> list[Choice | EngineError]:
     """The next token of every row, or why it has none. Mutates `samplers`.
 
     Args:
-        logits: float32 [rows, vocabulary], left unchanged.
+        logits: floating point [rows, vocabulary], left unchanged.
+        likeliest: how to find the best token of each row.
     """
-    likeliest = logits.numpy(force=True).argmax(-1)  # on a CPU seven times as fast as torch's own
-    tokens: list[int] = likeliest.tolist()
-    best = logits.gather(1, torch.from_numpy(likeliest[:, None]).to(logits.device))
-    finite: list[bool] = torch.isfinite(best).squeeze(1).tolist()
+    tokens, finite = likeliest(logits)
     if changed := [row for row, s in enumerate(samplers) if not s.plain]:
         chosen = _choose_changed(_rows(logits, changed), [samplers[row] for row in changed])
         for row, token in zip(changed, chosen, strict=True):
@@ -94,7 +97,7 @@ def _choose_changed(scores: torch.Tensor, samplers: Sequence[Sampler]) -> list[i
     """The tokens of rows that the likeliest logit alone does not decide. Overwrites `scores`."""
     _penalize_repetition(scores, samplers)
     _add(scores, samplers)
-    tokens: list[int] = scores.numpy(force=True).argmax(-1).tolist()
+    tokens, _finite = likeliest(scores)
     if drawing := [row for row, s in enumerate(samplers) if s.draws]:
         drawn = _draw(_rows(scores, drawing), [samplers[row] for row in drawing])
         for row, token in zip(drawing, drawn, strict=True):
@@ -103,8 +106,8 @@ def _choose_changed(scores: torch.Tensor, samplers: Sequence[Sampler]) -> list[i
 
 
 def _rows(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """A copy of these rows, [len(rows), vocabulary]."""
-    return logits.index_select(0, torch.tensor(rows, device=logits.device))
+    """A copy of these rows, float32 [len(rows), vocabulary]."""
+    return logits.index_select(0, torch.tensor(rows, device=logits.device)).float()
 
 
 def _penalize_repetition(scores: torch.Tensor, samplers: Sequence[Sampler]) -> None:

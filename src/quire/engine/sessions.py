@@ -105,5 +105,10 @@ class Sessions:
         session.kv.release()
         return True
 
+    def held(self) -> tuple[int, int]:
+        """How many are idle, and the bytes of their KV. Any thread."""
+        with self.lock:
+            return len(self._idle), sum(session.kv.nbytes for session in self._idle.values())
+
     def __len__(self) -> int:
         return len(self._idle)

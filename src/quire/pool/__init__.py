@@ -1,5 +1,14 @@
-"""Where modules are hot: opened, verified, leased."""
+"""Where modules are hot: opened, verified, leased.
 
-from quire.pool.residency import ChainLease, Pool, PoolState
+chain_lease   a chain in use, and how it came to be usable
+residency     open modules on the host
+device_room   their copies on the device, within a budget
+restoring     the way there, layer by layer
+streams       copies that go on meanwhile
+"""
 
-__all__ = ["ChainLease", "Pool", "PoolState"]
+from quire.pool.chain_lease import ChainLease, Restored, Tier
+from quire.pool.device_room import DeviceRoom, DeviceState, open_room
+from quire.pool.residency import Pool, PoolState
+
+__all__ = ["ChainLease", "DeviceRoom", "DeviceState", "Pool", "PoolState", "Restored", "Tier", "open_room"]

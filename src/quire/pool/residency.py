@@ -1,30 +1,41 @@
 """Open modules: mapped once, checked once, leased to any number of requests.
 
-On the CPU a module is hot when its files are mapped and verified; its bytes are the page cache's, shared by all
+On a CPU a module is hot when its files are mapped and verified; its bytes are the page cache's, shared by all
 processes that map them. So the pool holds no copies: it holds mappings, and gives the idle ones back when the bytes
-they cover exceed `max_bytes`, the longest unused first.
+they cover exceed `max_bytes`, the longest unused first. Where the model computes elsewhere, `quire.pool.device_room`
+keeps copies there of what is open here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING
 
+from quire.access import Policy
 from quire.artifact import Artifact, open_artifact
-from quire.core import Restored
-from quire.errors import ArtifactError, ModelMismatch, NoLiveVersion
+from quire.errors import ArtifactError, ModelMismatch, NoLiveVersion, StoreFull
+from quire.pool.chain_lease import TIERS, ChainLease, Restored, Tier
+from quire.pool.device_room import DeviceState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from quire.access import Principal
     from quire.core import KVSegment
     from quire.model import ModelFacts
+    from quire.pool.device_room import DeviceRoom
     from quire.registry import VersionRecord
     from quire.store import Lease, Store
+
+
+log = logging.getLogger(__name__)
+
+SET_ASIDE_SECONDS = 60.0  # within which the same artifact is not fetched again for damage
 
 
 @dataclass(slots=True)
@@ -41,7 +52,8 @@ class _Resident:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """Figures for metrics: open modules, bytes they map, leases out, restores by tier, evictions."""
+    """Figures for metrics: open modules, bytes they map, leases out, restores by tier, evictions, damaged copies
+    that were replaced and those that could not be; the device's own."""
 
     modules: int
     bytes: int
@@ -49,94 +61,72 @@ class PoolState:
     warm: int
     cold: int
     evicted: int
-
-
-class ChainLease:
-    """A chain in use. Its modules are neither evicted nor deleted until `release`."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        records: tuple[VersionRecord, ...],
-        artifacts: tuple[Artifact, ...],
-        restored: Restored,
-    ) -> None:
-        self.records = records
-        self.restored = restored
-        self.segments: tuple[KVSegment, ...] = tuple(a.segment for a in artifacts)
-        self._artifacts = artifacts
-        self._pool: Pool | None = pool
-
-    @property
-    def token_ids(self) -> list[int]:
-        """Token ids of the whole chain, root first."""
-        return [token for artifact in self._artifacts for token in artifact.token_ids]
-
-    @property
-    def leaf(self) -> VersionRecord:
-        """The module that answers."""
-        return self.records[-1]
-
-    def release(self) -> None:
-        """Give the chain back. May be called twice."""
-        pool, self._pool = self._pool, None
-        if pool:
-            pool._give_back(self.records)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
+    replaced: int
+    damaged: int
+    device: DeviceState
 
 
 class Pool:
     """Modules of one model, by digest. Thread-safe."""
 
-    def __init__(self, store: Store, model: ModelFacts, *, max_bytes: int) -> None:
+    def __init__(
+        self, store: Store, model: ModelFacts, *, max_bytes: int, policy: Policy, device: DeviceRoom | None = None
+    ) -> None:
+        """`device`: where the model computes, if it is not the CPU."""
         self._store = store
+        self._device = device
+        self._policy = policy
         self._model = model
         self._max_bytes = max_bytes
         self._residents: dict[str, _Resident] = {}
         self._lock = threading.Lock()
+        self._dropped: set[str] = set()
+        self._set_aside_at: dict[str, float] = {}  # monotonic seconds, by digest
+        self._damaged = {True: 0, False: 0}  # copies found, by whether they were replaced
         self._warm = self._cold = self._evicted = 0
 
-    def lease(self, records: Sequence[VersionRecord]) -> ChainLease:
+    def lease(self, records: Sequence[VersionRecord], principal: Principal) -> ChainLease:
         """Make a chain usable: open and verify what is not open yet, check that it fits together and fits the model.
 
         Args:
             records: the chain, root first, as the registry gives it.
+            principal: for whom; access is checked here once more, whatever was checked before.
 
         Raises:
-            ModelMismatch, ArtifactError, StoreError, NoLiveVersion (revoked or expired): nothing may be generated.
+            ModuleUnknown: a module of the chain is hidden from `principal`.
+            ModelMismatch, ArtifactError, StoreError, NoLiveVersion (revoked), ModuleExpired: nothing may be generated.
+            DeviceFull, EngineBusy: there is no room on the device, or none now.
         """
         began = time.perf_counter()
+        scopes = [scope for record in records for scope in record.scopes]
+        self._policy.require_readable(principal, records[-1].module_id, scopes)
         taken: list[VersionRecord] = []
         artifacts: list[Artifact] = []
-        cold = False
+        tier: Tier = "warm"
         try:
             for record in records:
                 check_usable(record)
+                self._check_kept(record)
                 resident = self._take(record.digest)
                 taken.append(record)
                 with resident.opening:
                     if resident.artifact is None:
-                        cold = True
-                        self._open(record, resident, artifacts)
+                        tier = max(tier, self._open(record, resident, artifacts), key=TIERS.index)
                     if resident.artifact is None:  # for the type checker: `_open` sets it or raises
                         raise ArtifactError(f"{record.ref} did not open")
                     artifacts.append(resident.artifact)
             check_chain(artifacts)
+            segments = self._place(records, artifacts)
         except BaseException:
             self._give_back(taken)
             raise
         with self._lock:
-            self._warm, self._cold = self._warm + (not cold), self._cold + cold
+            self._warm, self._cold = self._warm + (tier == "warm"), self._cold + (tier != "warm")
         tokens = sum(r.token_count for r in records)
-        restored = Restored("cold" if cold else "warm", tokens, time.perf_counter() - began)
-        return ChainLease(self, tuple(records), tuple(artifacts), restored)
+        restored = Restored(tier, tokens, time.perf_counter() - began)
+        give_back = partial(self._give_back, tuple(records), placed=True)
+        at = began + restored.seconds
+        return ChainLease(tuple(records), tuple(artifacts), segments, restored, at, give_back)
 
     def state(self) -> PoolState:
         """What is open now, and what has happened since the start."""
@@ -149,12 +139,40 @@ class Pool:
                 self._warm,
                 self._cold,
                 self._evicted,
+                self._damaged[True],
+                self._damaged[False],
+                self._device.state() if self._device else DeviceState(),
             )
+
+    def drop(self, digests: Collection[str]) -> None:
+        """Lease these no more, whatever the records say: they were revoked. Who has them keeps them until release."""
+        with self._lock:
+            self._dropped |= set(digests)
+            self._evict(self._max_bytes)
 
     def close(self) -> None:
         """Let go of everything that is idle."""
         with self._lock:
             self._evict(0)
+
+    def end(self) -> None:
+        """Let go of everything that is idle, and bring nothing to the device any more."""
+        self.close()
+        if self._device:
+            self._device.close()
+
+    def _place(self, records: Sequence[VersionRecord], artifacts: Sequence[Artifact]) -> tuple[KVSegment, ...]:
+        """The segments where the model reads them: in place, or on the device."""
+        segments = tuple(artifact.segment for artifact in artifacts)
+        if self._device is None:
+            return segments
+        return self._device.lease([(r.digest, s) for r, s in zip(records, segments, strict=True)])
+
+    def _check_kept(self, record: VersionRecord) -> None:
+        """A record that was read just before its version was revoked does not say so. Raises NoLiveVersion."""
+        with self._lock:
+            if record.digest in self._dropped:
+                raise _revoked(record)
 
     def _take(self, digest: str) -> _Resident:
         with self._lock:
@@ -162,21 +180,81 @@ class Pool:
             resident.leases += 1
             return resident
 
-    def _open(self, record: VersionRecord, resident: _Resident, ancestors: Sequence[Artifact]) -> None:
-        kept = self._store.lease(record.digest)
-        try:
-            artifact = open_artifact(self._store.locate(record.digest), expect_digest=record.digest)
-            check_model(artifact, self._model)
+    def _open(self, record: VersionRecord, resident: _Resident, ancestors: Sequence[Artifact]) -> Tier:
+        """Sets the resident's artifact, and says where its bytes came from. A damaged copy is replaced once."""
+        fetched: list[int] = []  # bytes, as they came from the object store
+        while True:
+            kept = self._keep(record.digest, fetched.append)
+            try:
+                artifact = self._verified(record, kept, ancestors)
+                break
+            except ArtifactError as damage:
+                replaced = not fetched and self._set_aside(record, kept, damage)
+                kept.release()
+                if not replaced:
+                    raise
+            except BaseException:
+                kept.release()
+                raise
+        resident.kept, resident.bytes, resident.artifact = kept, record.bytes, artifact
+        return "remote" if fetched else "cold"
+
+    def _verified(self, record: VersionRecord, kept: Lease, ancestors: Sequence[Artifact]) -> Artifact:
+        artifact = open_artifact(kept.directory, expect_digest=record.digest)
+        check_model(artifact, self._model)
+        with self._on_its_way(record, artifact):
             artifact.verify()
             check_chain([*ancestors, artifact])
             if ancestors:
                 artifact.check_follows(ancestors[-1])
-        except BaseException:
-            kept.release()
-            raise
-        resident.kept, resident.bytes, resident.artifact = kept, record.bytes, artifact
+        return artifact
 
-    def _give_back(self, records: Sequence[VersionRecord]) -> None:
+    def _set_aside(self, record: VersionRecord, kept: Lease, damage: ArtifactError) -> bool:
+        """Whether the damaged copy was put out of the way for another one: seldom, or a bad disk is fed for ever."""
+        now = time.monotonic()
+        with self._lock:
+            again = now - self._set_aside_at.get(record.digest, float("-inf")) < SET_ASIDE_SECONDS
+            self._set_aside_at[record.digest] = now
+        replaced = not again and self._store.set_aside(kept)
+        with self._lock:
+            self._damaged[replaced] += 1
+        if replaced:
+            log.warning(
+                "the copy of %s on this machine is damaged and is fetched again: %s", record.ref, damage.message
+            )
+        return replaced
+
+    def _keep(self, digest: str, tell: Callable[[int], None]) -> Lease:
+        """A lease from the store. A disk full of what is open and idle here gets that back, the oldest first."""
+        while True:
+            try:
+                return self._store.lease(digest, tell)
+            except StoreFull:
+                with self._lock:
+                    idle = sum(r.bytes for r in self._residents.values() if r.artifact and not r.leases)
+                    if not idle:
+                        raise
+                    self._evict(idle - 1)
+
+    @contextlib.contextmanager
+    def _on_its_way(self, record: VersionRecord, artifact: Artifact) -> Iterator[None]:
+        """Copy the artifact to the device while it is verified; nobody gets it there before, or if that fails."""
+        if self._device is None:
+            yield
+            return
+        self._device.lease([(record.digest, artifact.segment)])
+        try:
+            yield
+        except BaseException:
+            self._device.give_back([record.digest])
+            self._device.drop(record.digest)
+            raise
+        self._device.give_back([record.digest])
+
+    def _give_back(self, records: Sequence[VersionRecord], *, placed: bool = False) -> None:
+        """`placed`: they have users on the device too."""
+        if placed and self._device:
+            self._device.give_back([record.digest for record in records])
         with self._lock:
             for record in records:
                 resident = self._residents[record.digest]
@@ -189,22 +267,27 @@ class Pool:
         mapped = sum(self._residents[d].bytes for _, d in idle)
         for _, digest in idle:
             resident = self._residents[digest]
-            if resident.artifact and mapped <= limit:
+            if resident.artifact and mapped <= limit and digest not in self._dropped:
                 continue
             mapped -= resident.bytes
             del self._residents[digest]
             if resident.artifact and resident.kept:
+                if self._device:
+                    self._device.drop(digest)
                 resident.artifact.close()
                 resident.kept.release()
                 self._evicted += 1
 
 
 def check_usable(record: VersionRecord) -> None:
-    """Raises NoLiveVersion for a version that must not answer any more."""
+    """Raises NoLiveVersion or ModuleExpired for a version that must not answer any more."""
     if record.state == "revoked":
-        raise NoLiveVersion(f"{record.ref} is revoked", hint="choose another version with `quire show`")
-    if record.expires_at is not None and record.expires_at <= datetime.now(UTC):
-        raise NoLiveVersion(f"{record.ref} expired at {record.expires_at:%Y-%m-%d %H:%M} UTC", hint="build it again")
+        raise _revoked(record)
+    record.check_unexpired()
+
+
+def _revoked(record: VersionRecord) -> NoLiveVersion:
+    return NoLiveVersion(f"{record.ref} is revoked", hint="choose another version with `quire show`")
 
 
 def check_model(artifact: Artifact, model: ModelFacts) -> None:

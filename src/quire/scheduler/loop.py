@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quire.errors import EngineBusy, EngineError, EngineStopped, QuireError
+from quire.errors import EngineBusy, EngineError, EngineStopped, ModuleRevoked, QuireError
 from quire.scheduler.schedule import Schedule
 from quire.scheduler.telling import Teller
 from quire.scheduler.ticket import Sink, Ticket
+from quire.scheduler.timeline import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from quire.engine import Engine, Request
+    from quire.engine import Engine, Request, Token
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests waiting and running now; tokens of room taken, by idle sessions too, and in all; preemptions so far."""
+    """Requests waiting and running now; tokens of room taken, by idle sessions too, and in all; what has been."""
 
     waiting: int
     running: int
     room_used: int
     room_total: int
     preemptions: int
+    steps: Steps
 
 
 class Scheduler:
@@ -40,7 +43,10 @@ class Scheduler:
         self._queue = queue
         self._schedule = Schedule(engine, max_sequences=max_sequences, step_tokens=step_tokens)
         self._teller = Teller()
+        self._steps = Steps()
         self._wake = threading.Condition()
+        self._pushed_out: list[Ticket] = []
+        self._revoked: set[str] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="quire-engine", daemon=True)
         self._thread.start()
@@ -49,17 +55,27 @@ class Scheduler:
         """Check `request` and queue it. From here on the engine releases its lease, whatever happens.
 
         Raises:
-            InvalidRequest, ContextExceeded, ModelMismatch, EngineBusy, EngineStopped: the lease is still the caller's.
+            InvalidRequest, ContextExceeded, ModelMismatch, EngineBusy, EngineStopped, ModuleRevoked: the lease is still
+                the caller's.
         """
         ticket = Ticket(self._engine.begin(request), sink)
         with self._wake:
             if self._stopping:
                 raise EngineStopped("the engine is shutting down", hint="ask again in a moment")
-            if len(self._schedule.waiting) >= self._queue:
-                raise EngineBusy(f"{self._queue} requests are waiting already", hint="ask again in a moment")
+            if self._answers_from(ticket, self._revoked):
+                raise _cut(ticket)
+            if leaving := self._displaced_by(ticket.tenant, ticket.weight):
+                self._schedule.waiting.pop_newest(leaving.tenant)
+                leaving.failure = _busy(self._queue)
+                self._pushed_out.append(leaving)  # the engine's thread ends it, and it is told
             self._schedule.add(ticket)
             self._wake.notify_all()
         return ticket
+
+    def check_queue(self, tenant: str, weight: int) -> None:
+        """Raises EngineBusy if a request of `tenant` would now be refused: before anything is done for it in vain."""
+        with self._wake:
+            self._displaced_by(tenant, weight)
 
     def cancel(self, ticket: Ticket) -> None:
         """End a request at the next step; it gets a delta with the finish reason "cancelled". May be called twice."""
@@ -67,10 +83,25 @@ class Scheduler:
             ticket.cancelled = True
             self._wake.notify_all()
 
+    def cut(self, digests: Collection[str]) -> int:
+        """End all that answers from a module of `digests`, with ModuleRevoked, and refuse what comes; how many."""
+        with self._wake:
+            self._revoked |= set(digests)
+            running = (*self._schedule.running, *self._schedule.waiting)
+            hit = [ticket for ticket in running if self._answers_from(ticket, digests) and not ticket.cancelled]
+            for ticket in hit:
+                ticket.failure, ticket.cancelled = _cut(ticket), True
+            self._wake.notify_all()
+            return len(hit)
+
+    @staticmethod
+    def _answers_from(ticket: Ticket, digests: Collection[str]) -> bool:
+        return bool(digests) and any(record.digest in digests for record in ticket.run.request.lease.records)
+
     def load(self) -> Load:
         with self._wake:
             schedule, room = self._schedule, self._engine.room()
-            return Load(len(schedule.waiting), len(schedule.running), *room, schedule.preemptions)
+            return Load(len(schedule.waiting), len(schedule.running), *room, schedule.preemptions, self._steps)
 
     def stop(self, drain_seconds: float = 0.0) -> None:
         """Accept nothing new, give running and waiting requests `drain_seconds` to finish, cancel the rest."""
@@ -83,6 +114,19 @@ class Scheduler:
                 ticket.cancelled = True
             self._wake.notify_all()
         self._thread.join()
+
+    def _displaced_by(self, tenant: str, weight: int) -> Ticket | None:
+        """Who leaves the queue for a newcomer, at the expense of whoever crowds it; None: it has room.
+
+        Raises:
+            EngineBusy: nobody does.
+        """
+        if len(self._schedule.waiting) < self._queue:
+            return None
+        leaving = self._schedule.displaced_by(tenant, weight)
+        if leaving is None:
+            raise _busy(self._queue)
+        return leaving
 
     def _run(self) -> None:
         while self._turn():
@@ -105,8 +149,9 @@ class Scheduler:
         """Wait for work, drop what nobody wants, let in what has room. None: the scheduler stops."""
         schedule = self._schedule
         with self._wake:
-            self._wake.wait_for(lambda: schedule.waiting or schedule.running or self._stopping)
-            unwanted = [t for t in (*schedule.running, *schedule.waiting) if t.unwanted]
+            self._wake.wait_for(lambda: schedule.waiting or schedule.running or self._pushed_out or self._stopping)
+            unwanted = self._pushed_out + [t for t in (*schedule.running, *schedule.waiting) if t.unwanted]
+            self._pushed_out = []
             self._finish(unwanted)
             schedule.admit()
             batch = schedule.next_batch()
@@ -116,16 +161,26 @@ class Scheduler:
         return None if done else batch
 
     def _step(self, batch: Sequence[tuple[Ticket, int]]) -> None:
+        began = time.perf_counter()
         brought = self._engine.step([(ticket.run, count) for ticket, count in batch])
+        over = time.perf_counter()
+        self._steps = self._steps.after(len(batch), sum(count for _, count in batch), over - began)
+        for (ticket, _), said in zip(batch, brought, strict=True):
+            ticket.times.step(began, over, len(batch), chose=bool(said))
         self._schedule.copy_questions()
-        items = [(ticket, token) for (ticket, _), token in zip(batch, brought, strict=True) if token is not None]
-        ended = [ticket for ticket, token in items if isinstance(token, QuireError) or token.reason]
+        items: list[tuple[Ticket, Token | QuireError]] = []
+        for (ticket, _), said in zip(batch, brought, strict=True):
+            items += [(ticket, said)] if isinstance(said, QuireError) else [(ticket, token) for token in said]
+        ended = [ticket for ticket, said in items if isinstance(said, QuireError) or said.reason]
         with self._wake:
             self._finish(ended)
         self._teller.tell(items)
 
     def _finish(self, tickets: Sequence[Ticket]) -> None:
         if tickets:
+            now = time.perf_counter()
+            for ticket in tickets:
+                ticket.times.ended = now
             self._schedule.finish(tickets)
             self._wake.notify_all()
 
@@ -133,6 +188,19 @@ class Scheduler:
         """What raises in a turn does not say which request is to blame: all that took part end."""
         named = error if isinstance(error, QuireError) else EngineError(f"generation failed: {error}")
         with self._wake:
-            tickets = self._schedule.running or [*self._schedule.waiting][:1]
+            first = self._schedule.next()
+            tickets = self._schedule.running or ([first] if first else [])
             self._finish(tickets)
         self._teller.tell([(ticket, named) for ticket in tickets])
+
+
+def _cut(ticket: Ticket) -> ModuleRevoked:
+    leaf = ticket.run.request.lease.leaf
+    return ModuleRevoked(
+        f"{leaf.ref} was revoked, or what it stands on, before its answer was complete",
+        hint="do not use what was answered so far; ask again",
+    )
+
+
+def _busy(queue: int) -> EngineBusy:
+    return EngineBusy(f"{queue} requests are waiting already", hint="ask again in a moment")

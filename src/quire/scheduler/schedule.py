@@ -2,51 +2,99 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from quire.scheduler.fairness import EXPECTED, Accounts, share_by_tenant
+from quire.scheduler.places import last_to_come, lending, owing
+from quire.scheduler.waiting import Waiting
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from quire.engine import Engine, Run
     from quire.scheduler.ticket import Ticket
 
 
+LENDABLE = 4  # one place in as many can be borrowed on top of a share
+BESIDE = 64  # question tokens of a step for a tenant of whom more wait, beside one of whom nobody waits
+
+
 class Schedule:
-    """First come, first served, as long as there is room; who came last gives way when it runs out.
+    """Fair between tenants; first come, first served within each.
+
+    A place goes to the tenant that has had least of the engine (`fairness`), if need be one of another (`places`). Who
+    is sent back waits with its KV, as long as nobody who runs needs the room. When that runs out, the tenant that takes
+    most of it gives way, with its request that came last.
 
     Each step computes one token of every answer, and the rest of its budget goes to questions. So an answer never waits
     longer than for a pass over `step_tokens` tokens, whatever the others ask, and every request moves in every step.
-    Only of questions that are equal (several answers were asked for) the first is read, and the others copy its KV.
+    Only of an asker's questions that are equal (several answers were asked for) the first is read, and the others copy
+    its KV.
     """
 
     def __init__(self, engine: Engine, *, max_sequences: int, step_tokens: int) -> None:
-        self.waiting: deque[Ticket] = deque()
-        self.running: list[Ticket] = []  # in order of arrival, all of them before those that wait
+        self.waiting = Waiting()
+        self.running: list[Ticket] = []  # those of each tenant in order of arrival, and before those of it that wait
         self.preemptions = 0
+        self._arrivals = 0
         self._copying: list[tuple[Run, Run]] = []  # (who reads, who waits to copy it)
         self._engine = engine
         self._step_tokens = step_tokens
         self._most = min(max_sequences, step_tokens)  # so that there is a token for everyone in every step
+        self._accounts = Accounts(self._most // LENDABLE * EXPECTED)
 
     def add(self, ticket: Ticket) -> None:
+        running = {t.tenant for t in self.running}
+        self._accounts.arrive(ticket.tenant, ticket.weight, self.waiting.tenants, running)
+        self._arrivals += 1
+        ticket.number = self._arrivals
         self.waiting.append(ticket)
 
+    def displaced_by(self, tenant: str, weight: int) -> Ticket | None:
+        """Whom a newcomer of `tenant` may displace in the queue; None: nobody.
+
+        That is the newest of the tenant with the longest queue for its weight, if it is longer than the newcomer's
+        would become. Who has begun to answer stays.
+        """
+        firsts = [self.waiting.first(tenant) for tenant in self.waiting.tenants]
+        crowd = max(firsts, key=lambda t: self.waiting.count(t.tenant) / t.weight)
+        newest = self.waiting.newest(crowd.tenant)
+        if self.waiting.count(crowd.tenant) / crowd.weight <= (self.waiting.count(tenant) + 1) / weight:
+            return None
+        return newest if newest.run.reused is None else None
+
+    def next(self) -> Ticket | None:
+        """Who is let in when there is a place: the first of the tenant that has had least; None: nobody waits."""
+        running = Counter(t.tenant for t in self.running)
+        firsts = [self.waiting.first(tenant) for tenant in self.waiting.tenants]
+        standing = self._accounts.standing
+        return min(firsts, key=lambda t: (standing(t.tenant, running[t.tenant]), t.number), default=None)
+
     def admit(self) -> None:
-        """Let in whoever is first in the queue, while there is room."""
-        while self.waiting and self._can_admit(self.waiting[0]):
-            self.running.append(self.waiting.popleft())
+        """Let in whose turn it is, while there is room, or while somebody has more than their share of it."""
+        while ticket := self.next():
+            while not self._can_admit(ticket):
+                if (leaving := owing(self.running, ticket)) is None:
+                    self._lend_places()
+                    return
+                self._send_back(leaving)
+            self.running.append(self.waiting.pop_first(ticket.tenant))
 
     def next_batch(self) -> list[tuple[Ticket, int]]:
-        """Room for every answer, at the expense of who came last; then tokens for everyone who moves."""
-        served = 0
-        while served < len(self.running):
-            if self._engine.grow(self.running[served].run):
-                served += 1
-            else:
-                self._preempt(self.running[-1])
+        """Room for every answer, at the expense of who takes most; then tokens for everyone who moves, and charged."""
+        gone: set[Ticket] = set()
+        for ticket in tuple(self.running):
+            while ticket not in gone and not self._engine.grow(ticket.run):
+                if not self._free_room():
+                    gone.add(self._give_way())
         moving = self._moving()
-        shares = share(self._step_tokens, [ticket.run.pending for ticket in moving])
+        tenants = [ticket.tenant for ticket in moving]
+        weights = {ticket.tenant: ticket.weight for ticket in moving}
+        pending = [ticket.run.pending for ticket in moving]
+        shares = share_by_tenant(self._step_tokens, pending, tenants, weights, self._limits(weights))
+        for tenant, tokens in zip(tenants, shares, strict=True):
+            self._accounts.charge(tenant, tokens)
         return list(zip(moving, shares, strict=True))
 
     def copy_questions(self) -> None:
@@ -61,7 +109,7 @@ class Schedule:
         for ticket in gone:
             self._engine.end(ticket.run)
         self.running = [t for t in self.running if t not in gone]
-        self.waiting = deque(t for t in self.waiting if t not in gone)
+        self.waiting.remove(gone)
 
     def _moving(self) -> list[Ticket]:
         """All who run but those whose question somebody before them reads or has read."""
@@ -77,26 +125,58 @@ class Schedule:
                 self._copying.append((reader, run))
         return moving
 
+    def _limits(self, tenants: Iterable[str]) -> dict[str, int]:
+        """Who must not lengthen a step by many questions: others' next question would wait for its end."""
+        crowding = {tenant: BESIDE for tenant in tenants if self.waiting.count(tenant)}
+        return {} if len(crowding) == len({t.tenant for t in self.running}) else crowding
+
     def _can_admit(self, ticket: Ticket) -> bool:
-        return len(self.running) < self._most and self._engine.admit(ticket.run)
+        if len(self.running) >= self._most:
+            return False
+        while not self._engine.admit(ticket.run):
+            if not self._free_room():
+                return False
+        return True
 
-    def _preempt(self, ticket: Ticket) -> None:
-        """Back to the head of the queue: its tokens stay, and their KV is computed again when there is room."""
-        self._engine.preempt(ticket.run)
+    def _lend_places(self) -> None:
+        """Let in whose tenant has saved for a place on top of its share."""
+        for tenant in tuple(self.waiting.tenants):
+            while len(self.running) == self._most and self.waiting.count(tenant):
+                newcomer = self.waiting.first(tenant)
+                lender = lending(self.running, self.waiting, self._accounts, newcomer)
+                if lender is None:
+                    break
+                self._send_back(lender)
+                if not self._can_admit(newcomer):
+                    return
+                newcomer.lender = lender.tenant
+                self.running.append(self.waiting.pop_first(tenant))
+
+    def _free_room(self) -> bool:
+        """Drop the KV of one that waits, who has least to compute again. False: nobody who waits has any."""
+        holding = [ticket.run for ticket in self.waiting if ticket.run.kv.capacity]
+        if holding:
+            self._engine.preempt(min(holding, key=lambda run: run.kv.length))
+        return bool(holding)
+
+    def _give_way(self) -> Ticket:
+        """Send back the last to come of the tenant that takes most room for its weight.
+
+        Somebody always gets on: room is asked for by a request that computes its next token with it, and one that is
+        alone has room.
+        """
+        taken: Counter[str] = Counter()
+        for ticket in self.running:
+            taken[ticket.tenant] += ticket.run.kv.capacity
+        leaving = max(last_to_come(self.running), key=lambda t: (taken[t.tenant] / t.weight, t.number))
+        self._engine.preempt(leaving.run)
+        self._send_back(leaving)
+        return leaving
+
+    def _send_back(self, ticket: Ticket) -> None:
+        """To the head of its queue. Its tokens stay; their KV stays, too, until somebody who runs needs the room."""
         self.running.remove(ticket)
-        self.waiting.appendleft(ticket)
+        self.waiting.append_first(ticket)
+        ticket.lender = ""
+        ticket.times.sent_back += 1
         self.preemptions += 1
-
-
-def share(budget: int, pending: Sequence[int]) -> list[int]:
-    """Tokens for each of `pending`, `budget` in all: what they want if it is little, else equal parts.
-
-    Nobody who wants more has less than another, but for a single token (max-min fairness). So an answer, which has one
-    token pending, goes on in every step if there are no more requests than `budget`.
-    """
-    shares = [0] * len(pending)
-    order = sorted(range(len(pending)), key=lambda i: (pending[i], -i))  # what is left over goes to the first of equals
-    for done, i in enumerate(order):
-        shares[i] = min(pending[i], budget // (len(order) - done))
-        budget -= shares[i]
-    return shares

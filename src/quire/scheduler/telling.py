@@ -79,7 +79,7 @@ def _tell(ticket: Ticket, said: Delta | QuireError) -> None:
     if isinstance(said, QuireError) or said.finish_reason:
         ticket.run.remember()
     if ticket.first_token_seconds is None and isinstance(said, Delta) and said.token_ids:
-        ticket.first_token_seconds = time.perf_counter() - ticket.submitted_at
+        ticket.first_token_seconds = time.perf_counter() - ticket.times.submitted
     try:
         ticket.sink(said)
     except Exception:  # a sink that raises is a caller that is gone: its event loop has closed, or the like

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from quire.core import Delta
 from quire.errors import QuireError
+from quire.scheduler.timeline import Timeline
 
 if TYPE_CHECKING:
     from quire.core import Usage
@@ -29,10 +29,22 @@ class Ticket:
 
     run: Run
     sink: Sink
+    number: int = 0  # in order of arrival; the schedule sets it
+    lender: str = ""  # the tenant whose place it has, if it is borrowed; the schedule sets it
     cancelled: bool = False
     failure: QuireError | None = None  # told at the end instead of a finish reason
-    submitted_at: float = field(default_factory=time.perf_counter)
+    times: Timeline = field(default_factory=Timeline)
     first_token_seconds: float | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whose share of the engine it takes."""
+        return self.run.request.tenant
+
+    @property
+    def weight(self) -> int:
+        """How large that share is, compared with others'."""
+        return self.run.request.weight
 
     @property
     def usage(self) -> Usage | None:

@@ -1,0 +1,62 @@
+"""Guessed tokens save steps and change nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from quire import Project
+from quire.core import Sampling
+from quire.engine import LocalEngine, Sessions
+from quire.model import KVSpace
+
+from .driving import Inbox, Passes, scheduling
+from .test_determinism import logprobs
+
+# A model with random weights says some of its tokens again and again.
+ASKED = ["Why?", "bolt bolt bolt bolt", "A nut costs 1 pound. A nut", "日本 parcel"]
+GREEDY = Sampling(max_tokens=60, ignore_eos=True, logprobs=2)
+
+
+def answers(project: Project, guesses: int, sampling: Sampling, session: str | None = None) -> list[Inbox]:
+    with scheduling(project, guesses=guesses) as (_, submit):
+        said = []
+        for text in ASKED:
+            said.append(submit(text, sampling, session=session)[1])
+            assert said[-1].reason in {"length", "stop"}
+    return said
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        GREEDY,
+        Sampling(max_tokens=60),
+        Sampling(max_tokens=7, ignore_eos=True),
+        Sampling(max_tokens=60, stop=("t", "e")),
+        Sampling(max_tokens=40, logit_bias=((5, 3.0),), ignore_eos=True),
+        Sampling(max_tokens=40, temperature=1.0, seed=3, ignore_eos=True),
+    ],
+    ids=["logprobs", "end of text", "few", "stop strings", "biased", "drawn"],
+)
+@pytest.mark.parametrize("session", [None, "talk"])
+def test_answers_are_the_same(project: Project, sampling: Sampling, session: str | None) -> None:
+    plain, guessed = (answers(project, guesses, sampling, session) for guesses in (0, 8))
+    for ours, expected in zip(guessed, plain, strict=True):
+        assert (ours.token_ids, ours.text, ours.reason) == (expected.token_ids, expected.text, expected.reason)
+        assert logprobs(ours) == logprobs(expected), "to the last bit"
+
+
+def test_steps_are_saved(project: Project, passes: Passes) -> None:
+    steps = {}
+    for guesses in (0, 8):
+        passes.rows.clear()
+        answers(project, guesses, GREEDY)
+        steps[guesses] = len(passes.rows)
+    assert steps[8] < 0.9 * steps[0], steps
+
+
+def test_arithmetic_that_depends_on_company_makes_no_guesses(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = KVSpace(project.model.geometry, 256)
+    assert LocalEngine(project.model, space, Sessions(space, 0), guesses=8)._guesses == 8
+    monkeypatch.setattr(type(project.model.backend), "steady", False)
+    assert LocalEngine(project.model, space, Sessions(space, 0), guesses=8)._guesses == 0
