@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from quire.sources import read_source
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "skerrivane"
 PROJECT = tomllib.loads((EXAMPLE / "quire.toml").read_text(encoding="utf-8"))
 ASKED = tomllib.loads((EXAMPLE / "questions.toml").read_text(encoding="utf-8"))
 MODULES: dict[str, Any] = PROJECT["modules"]
 QUESTIONS: list[dict[str, Any]] = ASKED["question"]
-CHILDREN = [name for name, module in MODULES.items() if "parent" in module]
+DOMAINS = [name for name, module in MODULES.items() if "route" in module and "parent" in module]
 
 
 def source_files(module_id: str) -> list[Path]:
@@ -41,8 +43,8 @@ def test_every_source_is_there_and_every_parent_is_declared(module_id: str) -> N
     assert MODULES[module_id].get("parent", "company") in MODULES
 
 
-@pytest.mark.parametrize("module_id", CHILDREN)
-def test_every_child_has_three_questions_at_least(module_id: str) -> None:
+@pytest.mark.parametrize("module_id", DOMAINS)
+def test_every_domain_has_three_questions_at_least(module_id: str) -> None:
     assert sum(question["module"] == module_id for question in QUESTIONS) >= 3
 
 
@@ -65,3 +67,11 @@ def test_the_api_description_is_openapi_whose_references_resolve() -> None:
     assert api["openapi"].startswith("3.1.")
     references = set(re.findall(r'"#/components/schemas/(\w+)"', text))
     assert references == set(api["components"]["schemas"])
+
+
+def test_domains_share_the_tools_and_the_file_is_a_complete_list() -> None:
+    assert [name for name in DOMAINS if MODULES[name]["parent"] == "tools"] == ["billing", "shipping"]
+    document = read_source(EXAMPLE / "knowledge" / "tools.json")
+    tools = [json.loads(line) for line in document.text.splitlines() if line.startswith("{")]
+    assert document.media == "mcp"
+    assert [tool["name"] for tool in tools] == ["book_collection", "find_order", "start_return"]

@@ -1,68 +1,176 @@
-"""Which module answers: the one named in the request, else the one whose rules fit best. Deterministic.
+"""The rules of one partition, found by what a question must contain for them to apply.
 
-Order of the rules: higher `priority` first, then more matches (distinct keywords and patterns found in the question),
-then the order of declaration in quire.toml.
+A keyword is looked up by its longest word; an expression by some characters of a text that each of its matches
+contains. Only what is found that way is checked, so a thousand rules cost about as much as the few that are plausible.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from quire.core import Plan
-from quire.errors import NoRoute
+from quire.patterns import check_pattern, fold
+from quire.router.literals import needs_digit, placed_literal, required_literals
+from quire.router.reading import GRAMS, WORD, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from quire.router.table import RoutedModule
 
-    from quire.core import ModuleSpec
+Conditions = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
-    module_id: str
-    priority: int
-    expressions: tuple[tuple[str, re.Pattern[str]], ...]  # (how it reads in a reason, what is searched)
+class Matched:
+    """A module whose rule applies. `found`: what matched, as a person reads it."""
 
-    def matches(self, question: str) -> list[str]:
-        return [name for name, expression in self.expressions if expression.search(question)]
+    module: RoutedModule
+    found: tuple[str, ...]
 
-
-class Router:
-    """Routes by the rules of the declared modules."""
-
-    def __init__(self, specs: Sequence[ModuleSpec]) -> None:
-        self._rules = [_rule(spec) for spec in specs if spec.keywords or spec.patterns]
-
-    def route(self, question: str, *, module: str | None = None) -> Plan:
-        """Decide who answers `question`.
-
-        Args:
-            module: ``name`` or ``name@version`` as the caller named it; wins over all rules.
-
-        Raises:
-            NoRoute: nothing named, no rule applies.
-        """
-        if module is not None:
-            name, _, version = module.partition("@")
-            return Plan(name, "explicit", f"the request names {module}", 1.0, (name,), version or None)
-        found = [(rule, rule.matches(question)) for rule in self._rules]
-        fitting = sorted(((r, m) for r, m in found if m), key=lambda pair: (-pair[0].priority, -len(pair[1])))
-        if not fitting:
-            known = ", ".join(rule.module_id for rule in self._rules) or "none has rules"
-            raise NoRoute(
-                "no module is named and no route rule matches the question",
-                hint=f"name a module (quire.module in the request, --module on the command line); with rules: {known}",
-            )
-        rule, matched = fitting[0]
-        reason = f"matched {', '.join(matched)}" + (f" at priority {rule.priority}" if rule.priority else "")
-        return Plan(rule.module_id, "rule", reason, 1.0, tuple(r.module_id for r, _ in fitting))
+    @property
+    def reason(self) -> str:
+        priority = self.module.route.priority
+        return f"matched {', '.join(self.found)}" + (f" at priority {priority}" if priority else "")
 
 
-def _rule(spec: ModuleSpec) -> _Rule:
-    keywords = [
-        (f"keyword {word!r}", re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)) for word in spec.keywords
-    ]
-    patterns = [(f"pattern {text!r}", re.compile(text, re.IGNORECASE)) for text in spec.patterns]
-    return _Rule(spec.module_id, spec.priority, (*keywords, *patterns))
+@dataclass(frozen=True, slots=True)
+class _Clue:
+    """One keyword or expression of one rule."""
+
+    rule: int
+    position: int  # among the clues of its rule
+    name: str  # in a reason
+    literals: Collection[str]  # one of them is in every text that matches; empty: nothing is known
+    expression: re.Pattern[str] | None  # None: a keyword, which is its only literal
+    placed: tuple[str, int] | None = None  # a text that every match has, and how far from its beginning
+    needs_digit: bool = False
+    is_word: bool = False  # a keyword of one word: it was found by all of it
+
+    def applies(self, reading: Reading) -> bool:
+        if self.expression is None:
+            return self.is_word or any(reading.has_word(literal) for literal in self.literals)
+        if self.needs_digit and not reading.has_digit:
+            return False
+        if self.placed is not None:
+            return self._matches_where_it_stands(self.expression, *self.placed, reading)
+        if self.literals and not any(literal in reading.folded for literal in self.literals):
+            return False
+        return self.expression.search(reading.text) is not None
+
+    @staticmethod
+    def _matches_where_it_stands(expression: re.Pattern[str], literal: str, distance: int, reading: Reading) -> bool:
+        at = reading.folded.find(literal, distance)
+        while at >= 0:
+            if expression.match(reading.text, at - distance):
+                return True
+            at = reading.folded.find(literal, at + 1)
+        return False
+
+
+@dataclass(slots=True)
+class RuleIndex:
+    """Build it with `index_rules`."""
+
+    modules: list[RoutedModule] = field(default_factory=list)
+    by_word: dict[str, list[_Clue]] = field(default_factory=dict)
+    by_gram: dict[str, list[_Clue]] = field(default_factory=dict)
+    always: list[_Clue] = field(default_factory=list)
+    by_metadata: dict[tuple[str, str], list[int]] = field(default_factory=dict)  # rules of conditions alone
+
+    def match(self, reading: Reading, metadata: Mapping[str, str]) -> list[Matched]:
+        """Every module whose rule applies, in no order."""
+        found: dict[int, list[tuple[int, str]]] = {}
+        for clue in self._plausible(reading):
+            if clue.applies(reading):
+                found.setdefault(clue.rule, []).append((clue.position, clue.name))
+        for pair in metadata.items():
+            for rule in self.by_metadata.get(pair, ()):
+                found[rule] = []
+        return [
+            Matched(module, (*(name for _, name in sorted(names)), *conditions_named(module.route.when)))
+            for module, names in ((self.modules[rule], names) for rule, names in found.items())
+            if conditions_hold(module.route.when, metadata)
+        ]
+
+    def _plausible(self, reading: Reading) -> Iterator[_Clue]:
+        yield from self.always
+        for key in common(reading.words, self.by_word):
+            yield from self.by_word[key]
+        seen: set[int] = set()  # an expression of several literals stands under several grams
+        for key in common(reading.grams, self.by_gram):
+            for clue in self.by_gram[key]:
+                if id(clue) not in seen:
+                    seen.add(id(clue))
+                    yield clue
+
+
+def index_rules(modules: Sequence[RoutedModule]) -> RuleIndex:
+    """An index over the rules of some modules. Raises InvalidSetting for an expression that may run away."""
+    index = RuleIndex()
+    for module in modules:
+        route = module.route
+        if not (route.keywords or route.patterns or route.when):
+            continue
+        rule = len(index.modules)
+        index.modules.append(module)
+        for position, keyword in enumerate(dict.fromkeys(route.keywords)):
+            _add_keyword(index, rule, position, keyword)
+        for position, pattern in enumerate(dict.fromkeys(route.patterns), start=len(route.keywords)):
+            _add_pattern(index, rule, position, pattern, module.module_id)
+        if not (route.keywords or route.patterns):
+            name, values = route.when[0]
+            for value in values:
+                index.by_metadata.setdefault((name, value), []).append(rule)
+    return index
+
+
+def order_of(matched: Matched) -> tuple[int, int, int]:
+    """Higher priority first, then more matches, then the order of declaration."""
+    return -matched.module.route.priority, -len(matched.found), matched.module.order
+
+
+def conditions_hold(when: Conditions, metadata: Mapping[str, str]) -> bool:
+    return all(metadata.get(name) in values for name, values in when)
+
+
+def conditions_named(when: Conditions) -> tuple[str, ...]:
+    return tuple(f"metadata {name} in {', '.join(values)}" for name, values in when)
+
+
+def common(keys: Collection[str], mapping: Mapping[str, object]) -> list[str]:
+    """What is in both, at the cost of the smaller."""
+    if len(mapping) < len(keys):
+        return [key for key in mapping if key in keys]
+    return [key for key in keys if key in mapping]
+
+
+def _add_keyword(index: RuleIndex, rule: int, position: int, keyword: str) -> None:
+    folded = fold(keyword)
+    # Between the ends of a keyword nothing may stand that is no part of it, so its words are words of the question.
+    words = WORD.findall(folded)
+    clue = _Clue(rule, position, f"keyword {keyword!r}", (folded,), None, is_word=words == [folded])
+    if words:
+        index.by_word.setdefault(max(words, key=len), []).append(clue)
+    else:
+        _add_by_literal(index, clue)
+
+
+def _add_pattern(index: RuleIndex, rule: int, position: int, pattern: str, module_id: str) -> None:
+    check_pattern(pattern, f"a pattern of {module_id}")
+    expression = re.compile(pattern, re.IGNORECASE)
+    literals, placed = tuple(sorted(required_literals(pattern))), placed_literal(pattern)
+    name = f"pattern {pattern!r}"
+    _add_by_literal(index, _Clue(rule, position, name, literals, expression, placed, needs_digit(pattern)))
+
+
+def _add_by_literal(index: RuleIndex, clue: _Clue) -> None:
+    """By the rarest gram of each literal. With a literal too short for that, or without any, it is always plausible."""
+    if not clue.literals or min(map(len, clue.literals)) < min(GRAMS):
+        index.always.append(clue)
+        return
+    for literal in clue.literals:
+        size = next(size for size in GRAMS if size <= len(literal))
+        grams = [literal[i : i + size] for i in range(len(literal) - size + 1)]
+        rarest = min(grams, key=lambda gram: len(index.by_gram.get(gram, ())))
+        index.by_gram.setdefault(rarest, []).append(clue)
