@@ -9,7 +9,6 @@ import random
 import signal
 import time
 from multiprocessing.synchronize import Event
-from pathlib import Path
 
 from quire.registry import Registry, VersionRecord
 
@@ -19,9 +18,9 @@ SPAWN = multiprocessing.get_context("spawn")
 ROUNDS = 20
 
 
-def publish_in_turn(path: Path, first: int) -> None:
+def publish_in_turn(place: str, first: int) -> None:
     """Publishes builds of every other number, so that two of these never agree on what is live."""
-    with Registry.open(path) as registry:
+    with Registry.open(place) as registry:
         for number in range(first, first + 2 * ROUNDS, 2):
             publish_build(registry, number)
 
@@ -34,10 +33,10 @@ def publish_build(registry: Registry, number: int) -> VersionRecord:
     return child
 
 
-def test_two_publishers_never_leave_two_live_versions_or_none_or_half_a_build(path: Path) -> None:
-    with Registry.open(path) as registry:
+def test_two_publishers_never_leave_two_live_versions_or_none_or_half_a_build(place: str) -> None:
+    with Registry.open(place) as registry:
         publish_build(registry, 10_000)
-        publishers = [SPAWN.Process(target=publish_in_turn, args=(path, start)) for start in (0, 1)]
+        publishers = [SPAWN.Process(target=publish_in_turn, args=(place, start)) for start in (0, 1)]
         for publisher in publishers:
             publisher.start()
         looks = 0
@@ -58,9 +57,9 @@ def test_two_publishers_never_leave_two_live_versions_or_none_or_half_a_build(pa
         assert registry.integrity() == []
 
 
-def publish_builds_for_ever(path: Path, seed: int, started: Event) -> None:
+def publish_builds_for_ever(place: str, seed: int, started: Event) -> None:
     """With a rollback now and then."""
-    with Registry.open(path) as registry:
+    with Registry.open(place) as registry:
         for number in itertools.count(1_000_000 * seed):
             child = publish_build(registry, number)
             if number % 5 == 4:
@@ -69,18 +68,18 @@ def publish_builds_for_ever(path: Path, seed: int, started: Event) -> None:
             started.set()
 
 
-def test_killing_a_publisher_leaves_a_whole_build_live(path: Path) -> None:
+def test_killing_a_publisher_leaves_a_whole_build_live(place: str) -> None:
     draw = random.Random(7)
     for seed in range(2):
         started = SPAWN.Event()
-        publisher = SPAWN.Process(target=publish_builds_for_ever, args=(path, seed, started))
+        publisher = SPAWN.Process(target=publish_builds_for_ever, args=(place, seed, started))
         publisher.start()
         assert started.wait(30)
         time.sleep(draw.uniform(0.0, 0.08))
         assert publisher.pid is not None
         os.kill(publisher.pid, signal.SIGKILL)
         publisher.join()
-        with Registry.open(path, busy_seconds=2) as registry:
+        with Registry.open(place, busy_seconds=2) as registry:
             assert registry.integrity() == []
             child = registry.live("child")
             assert registry.chain(child)[-1] == child

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from services.registries import Places
 
 from quire.core import State
 from quire.errors import (
@@ -51,6 +52,7 @@ class Oracle:
     """The rules of the lifecycle, written the simplest way: a dictionary, and a list of what was live."""
 
     kept: dict[Name, Kept] = field(default_factory=dict)
+    revoked: set[Name] = field(default_factory=set)  # for good, also when forgotten
     was_live: dict[str, list[int]] = field(default_factory=lambda: {"base": [], "child": []})
 
     def children(self, name: Name) -> list[Name]:
@@ -78,13 +80,12 @@ class Oracle:
 
 
 class Lifecycle(RuleBasedStateMachine):
-    template: Path
+    places: Places
 
     @initialize()
     def open_registry(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="quire-registry-"))
-        shutil.copy(self.template, self.folder / "registry.db")
-        self.registry = Registry.open(self.folder / "registry.db")
+        self.registry = Registry.open(self.places.empty(self.folder))
         self.oracle = Oracle()
         self.generation = 0
         for name in NAMES:
@@ -131,6 +132,10 @@ class Lifecycle(RuleBasedStateMachine):
             return
         parent = self.get(parent_name) if parent_name else None
         made = record(*name, parent=parent, numerics=numerics)
+        if name in self.oracle.revoked and name not in self.oracle.kept:
+            with pytest.raises(IllegalTransition):
+                self.registry.register(made, **BY)
+            return
         self.registry.register(made, **BY)
         kept = self.oracle.kept.setdefault(name, Kept(made.digest, parent_name, None))
         kept.digest, kept.parent_digest = made.digest, parent.digest if parent else None
@@ -150,6 +155,7 @@ class Lifecycle(RuleBasedStateMachine):
     def revoke(self, name: Name) -> None:
         self.expect(None, "revoke", name)
         for revoked in (name, *self.oracle.children(name)):
+            self.oracle.revoked.add(revoked)
             self.oracle.kept[revoked].state = "revoked"
 
     def pin(self, name: Name) -> None:
@@ -215,8 +221,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.generation = self.registry.generation()
 
 
-def test_no_sequence_of_changes_leads_astray(empty_registry: Path) -> None:
-    Lifecycle.template = empty_registry
+def test_no_sequence_of_changes_leads_astray(places: Places) -> None:
+    Lifecycle.places = places
     Lifecycle.TestCase.settings = settings(
         max_examples=10,
         stateful_step_count=30,

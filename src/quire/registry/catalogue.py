@@ -1,17 +1,27 @@
-"""Finding versions: by name, by prefix, by digest, along the chain. Nothing here mutates."""
+"""Finding versions: by name, by prefix, by digest, along the chain. Nothing here mutates.
+
+A `reach` limits what is found to the scopes in it, and the work to that: the versions of other scopes are neither read
+nor passed over, so that they can be neither counted nor timed. What is said of a module that is out of reach is what is
+said of one that does not exist.
+"""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Exists, Select, exists, func, or_, select
 
+from quire.access import EVERYTHING, Reach, unseen
+from quire.core import State
 from quire.errors import ChainBroken, ModuleUnknown, NoLiveVersion, VersionUnknown
-from quire.registry.records import ModuleSummary, VersionRecord
-from quire.registry.rows import to_record
+from quire.registry.records import MadeFor, ModuleSummary, VersionRecord
+from quire.registry.rows import scope_text, to_record
 from quire.registry.schema import versions
 
 _SHOWN = 5
+_Query = TypeVar("_Query", bound=Select[Any])
 
 
 def records(connection: Connection, query: Select[tuple[object, ...]]) -> list[VersionRecord]:
@@ -19,29 +29,59 @@ def records(connection: Connection, query: Select[tuple[object, ...]]) -> list[V
     return [to_record(row) for row in connection.execute(query).mappings()]
 
 
-def all_versions(connection: Connection, module_id: str | None = None) -> list[VersionRecord]:
-    """Newest registration first. Raises ModuleUnknown for a name without versions."""
-    query = select(versions).order_by(versions.c.sequence.desc())
+def visible(query: _Query, reach: Reach, module_id: str | None = None) -> _Query:
+    """`query` on `versions`, limited to a module and to `reach`, by way of the indexes made for it."""
+    if reach.everything:
+        return query if module_id is None else query.where(versions.c.module_id == module_id)
+    scopes = sorted(map(scope_text, reach.scopes))
     if module_id is None:
-        return records(connection, query)
-    found = records(connection, query.where(versions.c.module_id == module_id))
-    if not found:
-        raise _unknown(connection, module_id)
+        query = query.where(versions.c.scope.in_(scopes))
+    else:
+        query = query.where(versions.c.scope_name.in_([f"{scope}@{module_id}" for scope in scopes]))
+    query = query.where(or_(versions.c.narrowed.is_(None), versions.c.narrowed.in_(scopes)))
+    return query.where(or_(versions.c.state == "live", ~_moved_away(scopes)))
+
+
+def _moved_away(scopes: Sequence[str]) -> Exists:
+    """Whether the module has been moved out of `scopes` since a version of it was within: then that one is, too.
+
+    Looks at modules alone of which something is within.
+    """
+    since = versions.alias("since")
+    return exists().where(
+        since.c.module_id == versions.c.module_id,
+        since.c.state != "candidate",
+        since.c.scope.not_in(scopes),
+        or_(since.c.state == "live", since.c.sequence > versions.c.sequence),
+    )
+
+
+def of_module(module_id: str) -> Select[Any]:
+    """A query for all versions of one module, oldest registration first."""
+    return select(versions).where(versions.c.module_id == module_id).order_by(versions.c.sequence)
+
+
+def all_versions(
+    connection: Connection, module_id: str | None = None, reach: Reach = EVERYTHING
+) -> list[VersionRecord]:
+    """Newest registration first. Raises ModuleUnknown for a name without versions."""
+    found = records(connection, visible(select(versions).order_by(versions.c.sequence.desc()), reach, module_id))
+    if not found and module_id is not None:
+        raise _unknown(connection, module_id, reach)
     return found
 
 
-def exact(connection: Connection, module_id: str, version: str) -> VersionRecord | None:
+def exact(connection: Connection, module_id: str, version: str, reach: Reach = EVERYTHING) -> VersionRecord | None:
     """The version of exactly that name, or None."""
-    query = select(versions).where(versions.c.module_id == module_id, versions.c.version == version)
-    found = records(connection, query)
+    found = records(connection, visible(select(versions).where(versions.c.version == version), reach, module_id))
     return found[0] if found else None
 
 
-def find(connection: Connection, module_id: str, prefix: str) -> VersionRecord:
+def find(connection: Connection, module_id: str, prefix: str, reach: Reach = EVERYTHING) -> VersionRecord:
     """The one version that is, or else begins with, `prefix`. Raises ModuleUnknown, VersionUnknown."""
-    if same := exact(connection, module_id, prefix):
+    if same := exact(connection, module_id, prefix, reach):
         return same
-    present = all_versions(connection, module_id)
+    present = all_versions(connection, module_id, reach)
     matching = [record for record in present if prefix and record.version.startswith(prefix)]
     if len(matching) == 1:
         return matching[0]
@@ -57,18 +97,30 @@ def find(connection: Connection, module_id: str, prefix: str) -> VersionRecord:
     )
 
 
-def live_or_none(connection: Connection, module_id: str) -> VersionRecord | None:
+def live_or_none(connection: Connection, module_id: str, reach: Reach = EVERYTHING) -> VersionRecord | None:
     """The live version, or None for a module without one and for an unknown module."""
-    query = select(versions).where(versions.c.module_id == module_id, versions.c.state == "live")
-    found = records(connection, query)
+    found = records(connection, visible(select(versions).where(versions.c.state == "live"), reach, module_id))
     return found[0] if found else None
 
 
-def live(connection: Connection, module_id: str) -> VersionRecord:
+def all_live(connection: Connection, reach: Reach = EVERYTHING) -> list[VersionRecord]:
+    """The live versions of all modules, by name."""
+    found = records(connection, visible(select(versions).where(versions.c.state == "live"), reach))
+    return sorted(found, key=lambda record: record.module_id)  # here: databases have orders of their own for text
+
+
+def made_for(connection: Connection, state: State) -> list[MadeFor]:
+    """All versions in `state`."""
+    of = versions.c
+    query = select(of.module_id, of.version, of.model_fingerprint, of.tokenizer_fingerprint).where(of.state == state)
+    return [MadeFor(*row) for row in connection.execute(query)]
+
+
+def live(connection: Connection, module_id: str, reach: Reach = EVERYTHING) -> VersionRecord:
     """The live version. Raises ModuleUnknown, NoLiveVersion."""
-    if record := live_or_none(connection, module_id):
+    if record := live_or_none(connection, module_id, reach):
         return record
-    present = all_versions(connection, module_id)
+    present = all_versions(connection, module_id, reach)
     states = ", ".join(f"{record.version} {record.state}" for record in present[:_SHOWN])
     raise NoLiveVersion(
         f"{module_id} has no live version; newest registered: {states}",
@@ -76,12 +128,12 @@ def live(connection: Connection, module_id: str) -> VersionRecord:
     )
 
 
-def summaries(connection: Connection) -> list[ModuleSummary]:
+def summaries(connection: Connection, reach: Reach = EVERYTHING) -> list[ModuleSummary]:
     """Every module by name."""
     live_version = func.max(versions.c.version).filter(versions.c.state == "live")
-    query = select(versions.c.module_id, live_version, func.count())
-    query = query.group_by(versions.c.module_id).order_by(versions.c.module_id)
-    return [ModuleSummary(*row) for row in connection.execute(query)]
+    query = visible(select(versions.c.module_id, live_version, func.count()), reach).group_by(versions.c.module_id)
+    summaries = [ModuleSummary(*row) for row in connection.execute(query)]
+    return sorted(summaries, key=lambda summary: summary.module_id)
 
 
 def parent_of(connection: Connection, record: VersionRecord) -> VersionRecord | None:
@@ -131,12 +183,15 @@ def by_digest(connection: Connection, digest: str) -> VersionRecord:
     return found[0]
 
 
-def digests(connection: Connection) -> frozenset[str]:
-    """The digest of every registered version."""
-    return frozenset(connection.execute(select(versions.c.digest)).scalars())
+def digests(connection: Connection, *, state: State | None = None) -> frozenset[str]:
+    """The digest of every registered version, or of those in one state."""
+    query = select(versions.c.digest)
+    return frozenset(connection.execute(query if state is None else query.where(versions.c.state == state)).scalars())
 
 
-def _unknown(connection: Connection, module_id: str) -> ModuleUnknown:
+def _unknown(connection: Connection, module_id: str, reach: Reach) -> ModuleUnknown:
+    if not reach.everything:
+        return unseen(module_id)
     names = list(connection.execute(select(versions.c.module_id).distinct()).scalars())
     near = difflib.get_close_matches(module_id, names, n=3)
     if near:

@@ -18,17 +18,23 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from quire.artifact.identity import digest_bytes
 from quire.errors import (
     InvalidSetting,
     RecordInvalid,
     RegistryBusy,
     RegistryError,
+    RegistryUnreachable,
     RegistryUnreadable,
     RegistryUnwritable,
 )
+from quire.registry import postgres
+from quire.registry.outcomes import NOT_MADE, UNKNOWN
+from quire.settings import addresses
+from quire.sources.canonical import one_line
 
 # Any number will do as long as nobody else in the same PostgreSQL database picks it ("quire" in ASCII).
 _ADVISORY_LOCK = 0x7175697265
@@ -36,23 +42,33 @@ _WRITES = "quire_writes"
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM}
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-_BUSY_STATES = {"55P03", "40P01", "40001"}  # lock not available, deadlock, serialization failure
-_UNWRITABLE_STATES = {"25006", "42501", "53100"}  # read only, insufficient privilege, disk full
 
 
 class Database:
     """An engine for one registry. Thread-safe; a forked child drops the connections it inherited."""
 
-    def __init__(self, url: str | Path, *, busy_seconds: float) -> None:
-        """Connects to nothing yet. Raises InvalidSetting unless the URL is SQLite's or PostgreSQL's."""
+    synchronous = "FULL"  # a publication that was reported survives a power cut, not merely a crash of the process
+
+    def __init__(self, url: str | Path, *, busy_seconds: float, answer_seconds: float = 5.0) -> None:
+        """Connects to nothing yet. `answer_seconds`: after that a server that says nothing counts as gone.
+
+        Raises InvalidSetting unless the URL is SQLite's or PostgreSQL's, and its driver is there.
+        """
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.place = (self.url.database or "") if self.is_sqlite else self.url.render_as_string()
+        self.place = (self.url.database or "") if self.is_sqlite else _shown(self.url)
         self._busy_seconds = busy_seconds
+        self._answer_seconds = answer_seconds
         self._engine = self._create_engine()
         self._pid = os.getpid()
         self._closed = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen digits that tell it from other databases, whoever connects to it with whatever password."""
+        query = sorted((name, value) for name, value in self.url.query.items() if name not in ("user", "password"))
+        told = repr((self.url.host, self.url.port, self.url.database, query))
+        return digest_bytes(told.encode())[3:19]
 
     def prepare(self) -> None:
         """Creates a SQLite file's folder and turns on its write-ahead log: readers never wait for writers.
@@ -88,16 +104,38 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A transaction that excludes other writers; all of it happens or none.
 
-        Raises RegistryBusy after `busy_seconds`, RegistryUnwritable, RegistryUnreadable, RecordInvalid.
+        Raises RegistryBusy after `busy_seconds`, RegistryUnwritable, RegistryUnreadable, RecordInvalid;
+        RegistryUnreachable. Where it could not be written, the error's `outcome` says whether the change was made.
+        """
+        committing = False
+        try:
+            with self._named_errors(), self._usable_engine().connect() as connection:
+                connection = connection.execution_options(**{_WRITES: True})
+                with connection.begin():
+                    if not self.is_sqlite:
+                        self._exclude_others(connection)
+                    yield connection
+                    committing = True
+        except (RegistryBusy, RegistryUnreachable, RegistryUnwritable) as error:
+            error.tell(UNKNOWN if committing and isinstance(error, RegistryUnreachable) else NOT_MADE)
+            raise
+
+    @contextmanager
+    def noting(self) -> Iterator[Connection]:
+        """For rows that are this process's own: in PostgreSQL it neither waits for others nor holds them up.
+
+        Raises as `writing`.
         """
         with self._named_errors(), self._usable_engine().connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
             with connection.begin():
-                if not self.is_sqlite:
-                    wait = text("SELECT set_config('lock_timeout', :ms, true)")
-                    connection.execute(wait, {"ms": str(int(self._busy_seconds * 1000))})
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
                 yield connection
+
+    def _exclude_others(self, connection: Connection) -> None:
+        wait = text("SELECT set_config('lock_timeout', :ms, true)")
+        connection.execute(wait, {"ms": str(int(self._busy_seconds * 1000))})
+        with postgres.patient(connection, self._busy_seconds):
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
     def close(self) -> None:
         """Closes idle connections; the registry answers nothing afterwards. May be called twice."""
@@ -143,13 +181,9 @@ class Database:
 
     def _create_engine(self) -> Engine:
         if not self.is_sqlite:
-            try:
-                return create_engine(self.url, pool_pre_ping=True)
-            except ModuleNotFoundError as error:
-                raise InvalidSetting(
-                    f"the registry {self.place} needs the driver {error.name!r}, which is not installed",
-                    hint=f"pip install {error.name}",
-                ) from error
+            return postgres.create_postgres_engine(
+                self.url, self.place, pool_seconds=self._busy_seconds, answer_seconds=self._answer_seconds
+            )
         engine = create_engine(self.url, pool_timeout=self._busy_seconds)
         self._listen(engine)
         return engine
@@ -163,8 +197,7 @@ class Database:
             connection.isolation_level = None
             connection.execute(f"PRAGMA busy_timeout = {busy_ms}")
             connection.execute("PRAGMA foreign_keys = ON")
-            # FULL: a publication that was reported survives a power cut, not merely a crash of the process.
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {self.synchronous}")
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
@@ -207,7 +240,7 @@ class Database:
             yield
         except (DataError, IntegrityError) as error:
             raise RecordInvalid(
-                f"the registry {self.place} refuses the values: {_one_line(error.orig or error)}"
+                f"the registry {self.place} refuses the values: {one_line(str(error.orig or error))}"
             ) from error
         except DBAPIError as error:
             raise self._named(error.orig or error) from error
@@ -227,19 +260,21 @@ class Database:
     def _named(self, error: BaseException) -> RegistryError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the rest says which kind
         state = getattr(error, "sqlstate", None)
-        said = _one_line(error)
-        if code in _BUSY or state in _BUSY_STATES:
+        said = one_line(str(error))
+        if code in _BUSY or state in postgres.BUSY_STATES:
             return self._busy(said)
+        if not self.is_sqlite and postgres.is_unreachable(state):
+            return RegistryUnreachable(
+                f"the registry {self.place} cannot be reached: {said}",
+                hint="check that the server runs, and the host, port, user, password and database of the URL",
+            )
+        if state in postgres.REFUSED_STATES:
+            return RecordInvalid(f"the registry {self.place} refuses the change: {said}")
         closed = code == sqlite3.SQLITE_CANTOPEN and self._is_readable() and not os.access(self.place, os.W_OK)
-        if code in _UNWRITABLE or state in _UNWRITABLE_STATES or closed:
+        if code in _UNWRITABLE or state in postgres.UNWRITABLE_STATES or closed:
             return RegistryUnwritable(
                 f"the registry {self.place} cannot be written: {said}",
-                hint="check permissions, a read-only mount and free space; nothing was changed",
-            )
-        if not self.is_sqlite and state is None:
-            return RegistryUnreadable(
-                f"the registry {self.place} cannot be reached: {said}",
-                hint="check that the server runs, and the host, port, user and database of the URL",
+                hint="check permissions, a read-only mount and free space",
             )
         if code == sqlite3.SQLITE_CANTOPEN:
             return RegistryUnreadable(
@@ -248,7 +283,7 @@ class Database:
             )
         return RegistryUnreadable(
             f"the registry {self.place} does not read as one: {said}",
-            hint="restore it from a backup, or remove it and run `quire build`",
+            hint="keep it aside and restore a backup: a new one knows no keys, no history and nothing that was revoked",
         )
 
     def _busy(self, said: str) -> RegistryBusy:
@@ -258,30 +293,20 @@ class Database:
         )
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _shown(url: URL) -> str:
+    """Without the password, which libpq takes in the query too."""
+    return url.set(query={}).render_as_string()
 
 
 def _parsed(url: str | Path) -> URL:
     if isinstance(url, Path) or "://" not in url:
         return URL.create("sqlite", database=str(Path(url).absolute()))
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
+    if expected := addresses.registry(url):
         raise InvalidSetting(
-            f"the registry's URL does not parse: {error}", hint="for example sqlite:///registry.db"
-        ) from error
-    backend = parsed.get_backend_name()
-    if backend == "postgresql":
-        return parsed
-    if backend != "sqlite":
-        raise InvalidSetting(
-            f"a registry lives in sqlite:// or postgresql://, found {backend}://",
+            f"a registry must be {expected}, found {addresses.shown(url)}",
             hint="give a path, sqlite:///path or postgresql://user@host/database",
         )
-    if not parsed.database or parsed.database == ":memory:" or parsed.query:
-        raise InvalidSetting(
-            f"a SQLite registry is a plain file that processes share, found {parsed.render_as_string()!r}",
-            hint="give a path or sqlite:///path",
-        )
-    return URL.create("sqlite", database=str(Path(parsed.database).absolute()))
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return parsed
+    return URL.create("sqlite", database=str(Path(parsed.database or "").absolute()))

@@ -1,16 +1,19 @@
-"""The audit trail: one entry per change, written in the transaction that makes the change."""
+"""What became of modules: a view of the audit log, and how its entries get there."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
+from quire.access import tenant_of
 from quire.core import State
-from quire.errors import InvalidSetting, RecordInvalid
+from quire.errors import InvalidSetting, RegistryUnreadable
+from quire.registry.audit import chain
+from quire.registry.audit.events import AuditEvent, AuditFilter, AuditRecord
 from quire.registry.records import Action, HistoryEntry, VersionRecord
-from quire.registry.rows import time_text, to_entry
-from quire.registry.schema import history
 
 
 def note(
@@ -22,48 +25,60 @@ def note(
     reason: str,
     from_state: State | None,
     to_state: State | None,
+    details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Appends an entry about `record`. Raises RecordInvalid without an actor and a reason."""
-    for name, value in (("actor", actor), ("reason", reason)):
-        if not value.strip():
-            raise RecordInvalid(
-                f"{action} {record.ref}: expected {name} to say who or why, found nothing",
-                hint="a change that nobody explained cannot be judged later",
-            )
-    connection.execute(
-        history.insert().values(
-            at=time_text(datetime.now(UTC)),
-            actor=actor,
-            action=action,
-            module_id=record.module_id,
-            version=record.version,
-            digest=record.digest,
-            from_state=from_state,
-            to_state=to_state,
-            reason=reason,
-        )
+    """Appends an entry about `record`, with further `details`. Raises RecordInvalid without an actor and a reason."""
+    event = AuditEvent(
+        kind=f"module.{action}",
+        who=actor,
+        what=str(record.ref),
+        why=reason,
+        digest=record.digest,
+        tenant=tenant_of(record.scope, record.tenant_id),
+        module=record.module_id,
+        details={**(details or {}), "from": from_state, "to": to_state},
     )
+    chain.append(connection, event)
 
 
 def newest(connection: Connection, module_id: str | None, limit: int) -> list[HistoryEntry]:
     """The last `limit` entries, of one module or of all, newest first. Raises InvalidSetting."""
     if limit < 1:
         raise InvalidSetting(f"limit must be 1 or more, found {limit}", hint="the default is 100")
-    query = select(history).order_by(history.c.sequence.desc()).limit(limit)
-    if module_id is not None:
-        query = query.where(history.c.module_id == module_id)
-    return [to_entry(row) for row in connection.execute(query).mappings()]
+    wanted = AuditFilter(kinds=("module",), module=module_id)
+    return [to_entry(record) for record in chain.newest(connection, wanted, limit)]
 
 
 def went_live(connection: Connection, module_id: str) -> list[HistoryEntry]:
     """The entries by which a version of the module became live, oldest first."""
-    query = select(history).where(history.c.module_id == module_id, history.c.to_state == "live")
     # Pinning a live version leaves it live; only these two put one there.
-    query = query.where(history.c.action.in_(("publish", "rollback"))).order_by(history.c.sequence)
-    return [to_entry(row) for row in connection.execute(query).mappings()]
+    wanted = AuditFilter(kinds=("module.publish", "module.rollback"), module=module_id)
+    return [to_entry(record) for record in chain.each(connection, wanted)]
 
 
-def generation(connection: Connection) -> int:
-    """The newest sequence; 0 for a registry where nothing ever happened."""
-    newest_sequence: int | None = connection.execute(select(func.max(history.c.sequence))).scalar()
-    return newest_sequence or 0
+def was_revoked(connection: Connection, module_id: str, version: str) -> bool:
+    """Whether a version of this name ever was."""
+    wanted = AuditFilter(kinds=("module.revoke",), module=module_id)
+    return any(entry.what == f"{module_id}@{version}" for entry in chain.each(connection, wanted))
+
+
+def to_entry(record: AuditRecord) -> HistoryEntry:
+    """The entry that a record of the kinds ``module.*`` stands for. Raises RegistryUnreadable."""
+    try:
+        return HistoryEntry(
+            sequence=record.sequence,
+            at=datetime.fromisoformat(record.at),
+            actor=record.who,
+            action=cast("Action", record.kind.removeprefix("module.")),
+            module_id=record.module or "",
+            version=record.what.partition("@")[2],
+            digest=record.digest,
+            from_state=record.details["from"],
+            to_state=record.details["to"],
+            reason=record.why,
+        )
+    except (ValueError, KeyError) as error:
+        raise RegistryUnreadable(
+            f"record {record.sequence} of the audit log is no entry of a module's history: {error!r}",
+            hint="`quire audit verify` finds every record that was changed",
+        ) from error

@@ -2,12 +2,15 @@
 
 database    SQLite's own check of its pages and of foreign keys
 schema      a table or index that this revision should have is not there
-row         a row, or an entry of the history, that does not decode
+row         a row that does not decode
 manifest    not JSON, or it says something else than the row, or its digest is not the row's
 parent      not registered, or recompiled with other bytes
 ancestor    a live version stands on one that is neither live nor retired
 live        more than one live version of a module
 history     the last entry about a version ends in another state than its row, or there is none
+golden      a live version whose last run of the golden tests it declares is not there, or not green
+routes      a route table that is in force and not there, or has other bytes than its digest says
+audit       a record of the audit log was changed, removed or put elsewhere; see `audit.checking`
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from sqlalchemy import Connection, inspect, select, text
 
+from quire.artifact.identity import digest_bytes
 from quire.core import State
-from quire.errors import ChainBroken, RegistryUnreadable
-from quire.registry import catalogue
+from quire.errors import ChainBroken, GoldenError, RegistryUnreadable
+from quire.registry import catalogue, golden, history, routes
+from quire.registry.audit import chain
 from quire.registry.records import Finding, VersionRecord
-from quire.registry.rows import to_entry, to_record
-from quire.registry.schema import history, metadata, versions
+from quire.registry.rows import to_record
+from quire.registry.schema import AUDIT_TRIGGERS, audit_log, metadata, route_tables, versions
 
 DigestOf = Callable[[str], str]
 
@@ -43,7 +49,9 @@ def findings(connection: Connection, digest_of: DigestOf | None) -> Iterator[Fin
     for record in present:
         yield from _manifest(record, digest_of)
         yield from _chain(connection, record)
+        yield from _golden(connection, record)
     yield from _history(connection, present)
+    yield from _routes(connection)
 
 
 def _pages(connection: Connection) -> Iterator[Finding]:
@@ -65,6 +73,7 @@ def _schema(connection: Connection) -> Iterator[Finding]:
         for index in table.indexes:
             if index.name not in indexes:
                 yield Finding("schema", str(index.name), f"the index of {table.name} is not there")
+    yield from _triggers(connection)
 
 
 def _live(present: list[VersionRecord]) -> Iterator[Finding]:
@@ -72,6 +81,15 @@ def _live(present: list[VersionRecord]) -> Iterator[Finding]:
     for module_id, count in counts.items():
         if count > 1:
             yield Finding("live", module_id, f"expected one live version, found {count}")
+
+
+def _golden(connection: Connection, record: VersionRecord) -> Iterator[Finding]:
+    if record.state != "live":
+        return
+    try:
+        golden.require_green(connection, record)
+    except (GoldenError, RegistryUnreadable) as error:
+        yield Finding("golden", str(record.ref), error.message)
 
 
 def _manifest(record: VersionRecord, digest_of: DigestOf | None) -> Iterator[Finding]:
@@ -107,15 +125,33 @@ def _chain(connection: Connection, record: VersionRecord) -> Iterator[Finding]:
 
 def _history(connection: Connection, present: list[VersionRecord]) -> Iterator[Finding]:
     last: dict[tuple[str, str], State | None] = {}
-    for row in connection.execute(select(history).order_by(history.c.sequence)).mappings():
-        try:
-            entry = to_entry(row)
-        except RegistryUnreadable as error:
-            yield Finding("row", f"history {row['sequence']}", error.message)
-            continue
-        last[entry.module_id, entry.version] = entry.to_state
+    for row in chain.rows(connection, select(audit_log).where(audit_log.c.kind.startswith("module."))):
+        with suppress(RegistryUnreadable):  # the record has its own finding
+            entry = history.to_entry(chain.to_record(row))
+            last[entry.module_id, entry.version] = entry.to_state
     for record in present:
         said = last.get((record.module_id, record.version))
         if said != record.state:
             ends = f"its history ends in {said}" if said else "its history does not say how"
             yield Finding("history", str(record.ref), f"it is {record.state}, but {ends}")
+
+
+def _routes(connection: Connection) -> Iterator[Finding]:
+    present = list(connection.execute(select(route_tables.c.digest, route_tables.c.document)))
+    for digest, document in present:
+        if digest_bytes(str(document).encode("utf-8", "surrogatepass")) != digest:
+            yield Finding("routes", digest, "its document has another digest")
+    if (digest := routes.digest_in_force(connection)) and digest not in {found for found, _ in present}:
+        yield Finding("routes", digest, "it is in force, and not there: run `quire route build`")
+
+
+def _triggers(connection: Connection) -> Iterator[Finding]:
+    wanted: tuple[str, ...] = AUDIT_TRIGGERS
+    query = "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
+    if connection.dialect.name != "sqlite":  # where a trigger may also be there and turned off
+        wanted = (*AUDIT_TRIGGERS, "audit_log_no_truncate")
+        query = "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass('audit_log') AND tgenabled <> 'D'"
+    present = set(connection.execute(text(query)).scalars())
+    for name in wanted:
+        if name not in present:
+            yield Finding("schema", name, "the trigger that keeps the audit log append-only is not there")

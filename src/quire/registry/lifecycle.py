@@ -13,7 +13,9 @@
     revoked      no       no        -
 
 Retired means: was live once. Revoked is final. Asking for the state a version already has changes nothing
-and leaves no entry. Two rules tie a version to its ancestors, whose KV it was computed on:
+and leaves no entry. `make_live` is the only way to live, and a version that declares golden tests goes it only if they
+are green on the bytes it has: also after a rollback. Two rules tie a version to its ancestors, whose KV it was computed
+on:
 
 * it goes live only if every ancestor is live or retired, with the bytes it was compiled on; in one
   `publish` of several versions, all of them count as published;
@@ -30,7 +32,7 @@ from sqlalchemy import Connection
 
 from quire.core import State
 from quire.errors import IllegalTransition
-from quire.registry import catalogue, history
+from quire.registry import canary_rows, catalogue, golden, history
 from quire.registry.records import Action, VersionRecord
 from quire.registry.schema import versions
 
@@ -69,6 +71,7 @@ def move(
         )
     same = (versions.c.module_id == record.module_id) & (versions.c.version == record.version)
     connection.execute(versions.update().where(same).values(state=to_state))
+    canary_rows.end_with(connection, record, to_state, actor=actor, reason=reason)
     history.note(
         connection,
         record,
@@ -89,16 +92,22 @@ def make_live(
     actor: str,
     reason: str,
 ) -> tuple[VersionRecord, ...]:
-    """Makes each live and retires what was. Raises IllegalTransition, ChainBroken; then nothing happens."""
+    """Makes each live and retires what was.
+
+    Raises IllegalTransition, ChainBroken, GoldenNotRun, GoldenFailed; then nothing happens.
+    """
     _one_per_module(wanted)
     for record in wanted:
+        if record.state != "live":
+            canary_rows.end_with(connection, record, "live", actor=actor, reason=reason)
         previous = catalogue.live_or_none(connection, record.module_id)
         if previous and previous.version != record.version:
             because = f"{record.version} took its place: {reason}"
             move(connection, previous, "retired", action="retire", actor=actor, reason=because)
         move(connection, record, "live", action=action, actor=actor, reason=reason)
     for record in wanted:
-        _check_ancestors(connection, record)
+        check_ancestors(connection, record)
+        golden.require_green(connection, record)
     return tuple(replace(record, state="live") for record in wanted)
 
 
@@ -126,7 +135,8 @@ def _one_per_module(wanted: Sequence[VersionRecord]) -> None:
             )
 
 
-def _check_ancestors(connection: Connection, record: VersionRecord) -> None:
+def check_ancestors(connection: Connection, record: VersionRecord) -> None:
+    """Raises IllegalTransition unless what it stands on may serve; ChainBroken."""
     for ancestor in catalogue.chain(connection, record)[:-1]:
         if ancestor.state not in ("live", "retired"):
             raise IllegalTransition(

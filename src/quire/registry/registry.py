@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from quire.access import Reach
+from quire.core import Scope
 from quire.errors import RegistryUnreadable
-from quire.registry import catalogue, history, integrity, lifecycle, registration, retention, rollback
+from quire.golden import Suite
+from quire.registry import catalogue, history, integrity, invalidation, lifecycle, registration, retention, rollback
+from quire.registry.audit import AuditLog, chain
+from quire.registry.audit.anchor import anchor_of
+from quire.registry.canaries import Canaries
+from quire.registry.counting import Counts, count
 from quire.registry.database import Database
-from quire.registry.records import Finding, HistoryEntry, ModuleSummary, VersionRecord
-from quire.registry.revisions import bring_to_head
+from quire.registry.gateways import GatewayRows
+from quire.registry.golden import GoldenTests
+from quire.registry.invalidation import Mark
+from quire.registry.keys import KeyRows
+from quire.registry.records import Finding, HistoryEntry, VersionRecord
+from quire.registry.revisions import bring_to_head, require_head
+from quire.registry.routes import RouteDraft, RouteTables, put
+from quire.registry.usage import UseRows
+from quire.registry.view import View
 
 
-class Registry:
+class Registry(View):
     """The catalogue of modules. Threads may share one; processes may each open the same database.
 
     Methods that take a version accept any unambiguous prefix of it, and raise ModuleUnknown or
@@ -22,28 +36,67 @@ class Registry:
     Every method raises RegistryBusy when the database stays locked, RegistryUnreadable when it is damaged;
     one that mutates also RegistryUnwritable, and then has changed nothing.
 
-    Errors name modules of every scope: who answers a principal filters by access first.
+    It sees modules of every scope and its errors name them: who answers a principal reads `within` its reach. Every
+    change is recorded in `audit`, in the transaction that makes it.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, heads: Path | None = None) -> None:
+        super().__init__(database)
+        self.audit = AuditLog(database, anchor_of(database, heads))
 
     @classmethod
-    def open(cls, url: str | Path, *, busy_seconds: float = 10.0) -> Self:
+    def open(cls, url: str | Path, *, busy_seconds: float = 10.0, heads: Path | None = None) -> Self:
         """Opens or creates the registry at a path or URL (`sqlite:///path`, `postgresql://...`).
 
         Mutates: creates the file and its folder, and brings the schema to the newest revision.
-        `busy_seconds`: how long any call waits for another writer. Raises InvalidSetting, RegistryUnwritable,
-        RegistryBusy, RegistryUnreadable (damaged, of a newer Quire, of another program).
+        `busy_seconds`: how long any call waits for another writer. `heads`: a directory in which this machine keeps the
+        head of the audit log of a registry on a server; that of a file is kept beside it. Raises InvalidSetting,
+        RegistryUnwritable, RegistryBusy, RegistryUnreadable (damaged, of a newer Quire, of another program).
         """
         database = Database(url, busy_seconds=busy_seconds)
+        registry = cls(database, heads)
         try:
             database.prepare()
-            bring_to_head(database)
+            if bring_to_head(database):
+                registry.audit.keep_first_head()
         except BaseException:
             database.close()
             raise
-        return cls(database)
+        return registry
+
+    def within(self, reach: Reach) -> View:
+        """What the catalogue looks like to somebody who sees no further than `reach`."""
+        return View(self._database, reach)
+
+    @property
+    def keys(self) -> KeyRows:
+        """The API keys, in the same database."""
+        return KeyRows(self._database, self.audit)
+
+    @property
+    def routes(self) -> RouteTables:
+        """The route tables, in the same database."""
+        return RouteTables(self._database, self.audit)
+
+    @property
+    def canaries(self) -> Canaries:
+        """Candidates that run beside live versions, in the same database."""
+        return Canaries(self._database, self.audit)
+
+    @property
+    def golden(self) -> GoldenTests:
+        """Golden tests and what came of them, in the same database."""
+        return GoldenTests(self._database, self.audit)
+
+    @property
+    def gateways(self) -> GatewayRows:
+        """The servers that follow this registry."""
+        return GatewayRows(self._database)
+
+    @property
+    def use(self) -> UseRows:
+        """What tenants used, by month."""
+        return UseRows(self._database)
 
     def close(self) -> None:
         """Lets go of the database. May be called twice; other calls then raise RegistryUnreadable."""
@@ -59,38 +112,51 @@ class Registry:
 
     # Changing
 
-    def register(self, record: VersionRecord, *, actor: str, reason: str) -> VersionRecord:
+    def register(
+        self, record: VersionRecord, suite: Suite | None = None, /, *, actor: str, reason: str
+    ) -> VersionRecord:
         """Enters a compiled version as candidate and returns it as registered. Mutates.
+
+        `suite`: the golden tests that a new version declares, and must pass before it goes live.
 
         A version that is registered already keeps its state and its pin. With the same digest nothing
         happens, except that a new `expires_at` is taken over ("renew"). With another digest, as after a
         repair or on a machine with other numerics, the record takes the place of the old one ("replace");
-        children compiled on the old bytes then raise ChainBroken until they are compiled again.
-        Raises RecordInvalid, ChainBroken if the parent is not registered with the digest that is named.
+        children compiled on the old bytes then raise ChainBroken until they are compiled again. If it is live and
+        declares golden tests, it is retired until they are green on the new bytes.
+        Raises RecordInvalid, ChainBroken if the parent is not registered with the digest that is named, ScopeTooWide,
+        IllegalTransition for a version that was revoked and forgotten.
         """
-        with self._database.writing() as connection:
-            return registration.register(connection, record, actor=actor, reason=reason)
+        with self.audit.writing() as connection:
+            return registration.register(connection, record, suite, actor=actor, reason=reason)
 
     def publish(self, module_id: str, version: str, *, actor: str, reason: str) -> VersionRecord:
         """Makes a candidate or retired version live and retires the one that was. Mutates.
 
-        Raises IllegalTransition, ChainBroken; see `lifecycle` for the table and the rule on ancestors.
+        Raises IllegalTransition, ChainBroken, GoldenNotRun, GoldenFailed; see `lifecycle` for the table and the rules.
         """
         return self.publish_many([(module_id, version)], actor=actor, reason=reason)[0]
 
-    def publish_many(self, wanted: Iterable[tuple[str, str]], *, actor: str, reason: str) -> tuple[VersionRecord, ...]:
+    def publish_many(
+        self, wanted: Iterable[tuple[str, str]], routes: RouteDraft | None = None, /, *, actor: str, reason: str
+    ) -> tuple[VersionRecord, ...]:
         """Publishes (module_id, version) pairs, all or none, so that readers see a build as a whole. Mutates.
+
+        `routes`: the route table that belongs to them, which comes into force in the same transaction.
 
         Returns the live records in the order given. Raises as `publish`, and IllegalTransition for two
         versions of one module.
         """
-        with self._database.writing() as connection:
+        with self.audit.writing() as connection:
             records = [catalogue.find(connection, module_id, version) for module_id, version in wanted]
-            return lifecycle.make_live(connection, records, action="publish", actor=actor, reason=reason)
+            live = lifecycle.make_live(connection, records, action="publish", actor=actor, reason=reason)
+            if routes is not None:
+                put(connection, routes, actor=actor, reason=reason)
+            return live
 
     def retire(self, module_id: str, version: str, *, actor: str, reason: str) -> VersionRecord:
         """Takes a live version out of service; none replaces it. Mutates. Raises IllegalTransition."""
-        with self._database.writing() as connection:
+        with self.audit.writing() as connection:
             record = catalogue.find(connection, module_id, version)
             return lifecycle.move(connection, record, "retired", action="retire", actor=actor, reason=reason)
 
@@ -99,7 +165,7 @@ class Registry:
 
         Returns the versions that this call revoked, parents first; empty if it was revoked already.
         """
-        with self._database.writing() as connection:
+        with self.audit.writing() as connection:
             record = catalogue.find(connection, module_id, version)
             return lifecycle.revoke(connection, record, actor=actor, reason=reason)
 
@@ -109,20 +175,50 @@ class Registry:
         """Makes the version live again that was live before, or `to`, which must have been live. Mutates.
 
         Returns (what was live, None if nothing was; what is live now). Repeated, it goes further back.
-        Raises NothingToRollBack, ModuleUnknown, VersionUnknown, IllegalTransition, ChainBroken.
+        Raises NothingToRollBack, ModuleUnknown, VersionUnknown, IllegalTransition, ChainBroken, GoldenError.
         """
-        with self._database.writing() as connection:
+        with self.audit.writing() as connection:
             return rollback.roll_back(connection, module_id, to, actor=actor, reason=reason)
+
+    def mark(self, marks: Iterable[Mark], *, actor: str) -> list[VersionRecord]:
+        """Notes which versions are stale and which are not; gives the records that changed. Mutates if any did.
+
+        Records `invalidation.stale` and `invalidation.cleared`.
+        """
+        marks = list(marks)
+        with self._database.reading() as connection:
+            news = invalidation.news(connection, marks)
+        if not news:
+            return []
+        with self.audit.writing() as connection:
+            return invalidation.mark(connection, news, actor=actor)
+
+    def narrow(self, declared: Mapping[str, Scope], *, actor: str) -> list[VersionRecord]:
+        """Lets only readers within the `declared` scopes read what there is of these modules; gives the records that
+        changed. Mutates if any did: whoever is not within may not read them from then on, on any gateway.
+
+        Records `invalidation.narrowed`.
+        """
+        with self._database.reading() as connection:
+            if not invalidation.is_to_narrow(connection, declared):
+                return []
+        with self.audit.writing() as connection:
+            return invalidation.narrow(connection, declared, actor=actor)
+
+    def rollback_target(self, module_id: str, to: str | None = None) -> VersionRecord:
+        """The version that `rollback` would make live. Raises as that."""
+        with self._database.reading() as connection:
+            return rollback.find_target(connection, module_id, to)
 
     def pin(self, module_id: str, version: str, *, actor: str, reason: str) -> VersionRecord:
         """Protects a version from garbage collection. Mutates."""
-        with self._database.writing() as connection:
+        with self.audit.writing() as connection:
             record = catalogue.find(connection, module_id, version)
             return retention.set_pin(connection, record, True, actor=actor, reason=reason)
 
     def unpin(self, module_id: str, version: str, *, actor: str, reason: str) -> VersionRecord:
         """Takes the protection away. Mutates."""
-        with self._database.writing() as connection:
+        with self.audit.writing() as connection:
             record = catalogue.find(connection, module_id, version)
             return retention.set_pin(connection, record, False, actor=actor, reason=reason)
 
@@ -131,41 +227,11 @@ class Registry:
 
         Raises VersionInUse if it is live, pinned, or the parent of a registered version.
         """
-        with self._database.writing() as connection:
+        with self.audit.writing() as connection:
             record = catalogue.find(connection, module_id, version)
             retention.forget(connection, record, actor=actor, reason=reason)
 
     # Reading
-
-    def live(self, module_id: str) -> VersionRecord:
-        """The live version. Raises ModuleUnknown, NoLiveVersion."""
-        with self._database.reading() as connection:
-            return catalogue.live(connection, module_id)
-
-    def get(self, module_id: str, version: str) -> VersionRecord:
-        """The version that is, or alone begins with, `version`."""
-        with self._database.reading() as connection:
-            return catalogue.find(connection, module_id, version)
-
-    def resolve(self, name: str) -> VersionRecord:
-        """`billing`: the live version; `billing@1f3c`: that one, in whatever state. Raises as both."""
-        module_id, at, version = name.partition("@")
-        return self.get(module_id, version) if at else self.live(module_id)
-
-    def modules(self) -> list[ModuleSummary]:
-        """Every module, by name."""
-        with self._database.reading() as connection:
-            return catalogue.summaries(connection)
-
-    def versions(self, module_id: str | None = None) -> list[VersionRecord]:
-        """The versions of one module or of all, newest registration first. Raises ModuleUnknown."""
-        with self._database.reading() as connection:
-            return catalogue.all_versions(connection, module_id)
-
-    def chain(self, record: VersionRecord) -> tuple[VersionRecord, ...]:
-        """`record` after its ancestors, root first, by the digests it was compiled on. Raises ChainBroken."""
-        with self._database.reading() as connection:
-            return catalogue.chain(connection, record)
 
     def children(self, record: VersionRecord) -> tuple[VersionRecord, ...]:
         """The versions compiled directly after this one, in order of registration."""
@@ -181,6 +247,21 @@ class Registry:
         """The artifacts that the catalogue knows; a store may drop all others."""
         with self._database.reading() as connection:
             return catalogue.digests(connection)
+
+    def revoked_digests(self) -> frozenset[str]:
+        """The artifacts that nothing may be answered from any more."""
+        with self._database.reading() as connection:
+            return catalogue.digests(connection, state="revoked")
+
+    def was_revoked(self, module_id: str, version: str) -> bool:
+        """Whether this version was revoked, even if it has been forgotten since: it stays so."""
+        with self._database.reading() as connection:
+            return history.was_revoked(connection, module_id, version)
+
+    def pinned_digests(self) -> frozenset[str]:
+        """The artifacts of pinned versions and of their ancestors, which a child is of no use without."""
+        with self._database.reading() as connection:
+            return retention.pinned_digests(connection)
 
     def history(self, module_id: str | None = None, limit: int = 100) -> list[HistoryEntry]:
         """The last `limit` changes, of one module or of all, newest first; empty for a name never seen.
@@ -200,10 +281,19 @@ class Registry:
         with self._database.reading() as connection:
             return retention.forgettable(connection, keep)
 
+    def check(self) -> None:
+        """Whether it reads, at the schema that this code was written for. Raises as every method."""
+        require_head(self._database)
+
+    def counts(self) -> Counts:
+        """How much of what there is, for figures."""
+        with self._database.reading() as connection:
+            return count(connection)
+
     def generation(self) -> int:
         """Grows with every change, by whichever process; 0 at first. Cheap: one index lookup."""
         with self._database.reading() as connection:
-            return history.generation(connection)
+            return chain.generation(connection)
 
     def integrity(self, digest_of: integrity.DigestOf | None = None) -> list[Finding]:
         """What is wrong with the catalogue; empty if nothing. Damage is a finding and not an error.
@@ -215,6 +305,7 @@ class Registry:
         try:
             with self._database.reading() as connection:
                 found.extend(integrity.findings(connection, digest_of))
+            found.extend(self.audit.verify().findings)
         except RegistryUnreadable as error:
             found.append(Finding("database", self._database.place, error.message))
         return found

@@ -9,7 +9,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from quire.errors import InvalidSetting, VersionInUse
-from quire.registry import catalogue, history
+from quire.registry import canary_rows, catalogue, golden, history
 from quire.registry.records import VersionRecord
 from quire.registry.schema import versions
 
@@ -37,9 +37,18 @@ def forgettable(connection: Connection, keep: int) -> list[VersionRecord]:
     if keep < 0:
         raise InvalidSetting(f"keep must be 0 or more, found {keep}", hint="0 keeps what is live or pinned")
     present = catalogue.all_versions(connection)
-    kept = _with_ancestors(_kept(present, keep), present)
+    tried = _in_canaries(connection)
+    needed = [record for record in present if tried.get(record.module_id) == record.version]
+    kept = _with_ancestors([*_kept(present, keep), *needed], present)
     # Newest registration first is children first: a parent is registered before its child.
     return [record for record in present if (record.module_id, record.version) not in kept]
+
+
+def pinned_digests(connection: Connection) -> frozenset[str]:
+    """See `Registry.pinned_digests`."""
+    present = catalogue.all_versions(connection)
+    kept = _with_ancestors((record for record in present if record.pinned), present)
+    return frozenset(record.digest for record in present if (record.module_id, record.version) in kept)
 
 
 def forget(connection: Connection, record: VersionRecord, *, actor: str, reason: str) -> None:
@@ -48,6 +57,7 @@ def forget(connection: Connection, record: VersionRecord, *, actor: str, reason:
     uses = [
         *(["live"] if record.state == "live" else []),
         *(["pinned"] if record.pinned else []),
+        *(["in a canary"] if _in_canaries(connection).get(record.module_id) == record.version else []),
         *(f"the parent of {child.ref}" for child in below),
     ]
     if uses:
@@ -57,7 +67,13 @@ def forget(connection: Connection, record: VersionRecord, *, actor: str, reason:
         )
     same = (versions.c.module_id == record.module_id) & (versions.c.version == record.version)
     connection.execute(versions.delete().where(same))
+    golden.forget(connection, record)
     history.note(connection, record, "forget", actor=actor, reason=reason, from_state=record.state, to_state=None)
+
+
+def _in_canaries(connection: Connection) -> dict[str, str]:
+    """The candidates that run beside live versions, by module."""
+    return {canary.module_id: canary.version for canary in canary_rows.running(connection)}
 
 
 def _kept(newest_first: Iterable[VersionRecord], keep: int) -> list[VersionRecord]:

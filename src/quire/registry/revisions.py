@@ -23,18 +23,31 @@ from quire.registry.schema import REVISION_TABLE, metadata
 _one_migration = threading.Lock()
 
 
-def bring_to_head(database: Database) -> None:
-    """Applies the missing revisions, all or none, while other processes wait. Mutates the schema only.
+def bring_to_head(database: Database) -> bool:
+    """Applies the missing revisions, all or none, while other processes wait, and says whether any was. Mutates.
 
     Raises RegistryUnreadable for a database of a newer Quire, or of another program.
     """
     with database.reading() as connection:
         if _current(connection, database.place) == head():
-            return
+            return False
     with _one_migration, database.writing() as connection:
         # Another process may have done it while this one waited for the lock.
-        if _current(connection, database.place) != head():
+        missing = _current(connection, database.place) != head()
+        if missing:
             upgrade(connection, head())
+        return missing
+
+
+def require_head(database: Database) -> None:
+    """Raises RegistryUnreadable for a database that is not at the newest revision."""
+    with database.reading() as connection:
+        found = _current(connection, database.place)
+    if found != head():
+        raise RegistryUnreadable(
+            f"the registry {database.place} is at revision {found or 'none'}, expected {head()}",
+            hint="it was replaced under a running server: start it again",
+        )
 
 
 def upgrade(connection: Connection, revision: str) -> None:

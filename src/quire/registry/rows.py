@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, cast, get_args
 
 from sqlalchemy import RowMapping, Table
 
-from quire.core import ModuleRef, Scope
+from quire.core import ModuleRef, Scope, ScopeKind
 from quire.errors import RecordInvalid, RegistryUnreadable
-from quire.registry.records import HistoryEntry, LayoutRef, SourceRef, VersionRecord
-from quire.registry.schema import history, versions
+from quire.registry.audit.chain import time_text
+from quire.registry.records import LayoutRef, SourceRef, VersionRecord
+from quire.registry.schema import versions
+from quire.registry.staleness import Staleness
 
 _Types = tuple[tuple[str, type, bool], ...]
 
@@ -21,21 +23,13 @@ def _types_of(table: Table) -> _Types:
 
 
 _VERSION_TYPES = _types_of(versions)
-_HISTORY_TYPES = _types_of(history)
-
-
-def time_text(moment: datetime) -> str:
-    """ISO 8601 in UTC with microseconds, so that text order is time order. Naive times are refused."""
-    if moment.tzinfo is None:
-        raise RecordInvalid(
-            f"a time must carry its zone, found the naive {moment.isoformat()}",
-            hint="use datetime.now(UTC)",
-        )
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def to_row(record: VersionRecord) -> dict[str, Any]:
-    """The columns of `record` without `sequence`. Raises RecordInvalid."""
+    """The columns that say what `record` is. Raises RecordInvalid.
+
+    Without `sequence`, and without what is only found out later and stays when a record is brought up to date.
+    """
     _check(record)
     parent = record.parent
     return {
@@ -102,24 +96,26 @@ def to_record(row: RowMapping) -> VersionRecord:
             expires_at=datetime.fromisoformat(row["expires_at"]) if row["expires_at"] else None,
             pinned=row["pinned"],
             verification=None if row["verification"] is None else _object(row["verification"]),
+            stale=None if row["stale"] is None else Staleness.parse(_object(row["stale"])),
+            narrowed=None if row["narrowed"] is None else _scope(row["narrowed"]),
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise RegistryUnreadable(
             f"the registry's row of {row['module_id']}@{row['version']} does not decode: {error}",
-            hint="restore the registry from a backup, or remove it and run `quire build`",
+            hint="keep it aside and restore a backup: a new one knows no keys, no history and nothing that was revoked",
         ) from error
 
 
-def to_entry(row: RowMapping) -> HistoryEntry:
-    """The entry of one row of `module_history`. Raises RegistryUnreadable if a column does not decode."""
-    try:
-        _check_types(row, _HISTORY_TYPES)
-        return HistoryEntry(**{**dict(row), "at": datetime.fromisoformat(row["at"])})
-    except (ValueError, TypeError) as error:
-        raise RegistryUnreadable(
-            f"entry {row['sequence']} of the registry's history does not decode: {error}",
-            hint="restore the registry from a backup, or remove it and run `quire build`",
-        ) from error
+def scope_text(scope: Scope) -> str:
+    """A scope as the column `scope` has it: unlike `str`, with a colon behind ``public`` too."""
+    return f"{scope.kind}:{scope.owner}"
+
+
+def _scope(text: str) -> Scope:
+    kind, _, owner = text.partition(":")
+    if kind not in get_args(ScopeKind):
+        raise ValueError(f"narrowed: expected a scope, found {text!r}")
+    return Scope(cast("ScopeKind", kind), owner)
 
 
 def _check_types(row: RowMapping, types: _Types) -> None:
