@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from quire import Project, open_project
+from quire.access import LOCAL, Policy
 from quire.errors import ArtifactError, ModelMismatch, QuireError, RegistryError
 from quire.model import ModelFacts
 from quire.pool import Pool
@@ -101,16 +102,16 @@ def test_a_damaged_artifact_is_found_before_it_is_leased(
             file.chmod(0o644)
         damage = draw.choice(DAMAGES)
         damage(draw, artifact)
-        pool = Pool(project.store, facts, max_bytes=1 << 30)
+        pool = Pool(project.store, facts, max_bytes=1 << 30, policy=Policy())
         with pytest.raises(ArtifactError) as found:
-            pool.lease(chain)
+            pool.lease(chain, LOCAL)
         assert found.value.hint, f"round {number}: {damage.__name__}"
         assert (pool.state().modules, pool.state().leases) <= (1, 0)
         pool.close()
         shutil.rmtree(artifact)
         kept.rename(artifact)
     for chain in chains:
-        with Pool(project.store, facts, max_bytes=0).lease(chain):
+        with Pool(project.store, facts, max_bytes=0, policy=Policy()).lease(chain, LOCAL):
             pass
 
 
@@ -156,10 +157,10 @@ def test_a_damaged_registry_leads_to_the_right_bytes_or_a_named_error(
         for _ in range(draw.choice([1, 1, 5, 50])):
             data[draw.randrange(len(data))] = draw.randrange(256)
         place.write_bytes(data[: draw.choice([len(data), len(data), draw.randrange(len(data))])])
-        pool = Pool(store, facts, max_bytes=1 << 30)
+        pool = Pool(store, facts, max_bytes=1 << 30, policy=Policy())
         with suppress(QuireError), Registry.open(place) as registry:  # any other error fails the test
             record = registry.live("prices")
-            with pool.lease(registry.chain(record)) as lease:
+            with pool.lease(registry.chain(record), LOCAL) as lease:
                 assert known[lease.leaf.digest] in {"prices", record.module_id}
         pool.close()
 

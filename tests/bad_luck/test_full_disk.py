@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -85,9 +86,11 @@ def test_a_full_disk_still_serves_a_new_process(shop: Path) -> None:
     with open_project(shop) as project:
         said = answer(project)
     fill(shop, 0)
+    began = time.monotonic()
     with open_project(shop) as project:
         assert answer(project) == said
         assert project.plan()[0].action == "current"
+    assert time.monotonic() - began < 5, "the end does not wait for room"
 
 
 def test_however_little_is_left_a_build_succeeds_or_leaves_the_old_version(shop: Path) -> None:

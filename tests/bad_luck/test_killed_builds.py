@@ -41,11 +41,14 @@ def build_and_die(root: str, number: int, after: float) -> bool:
     while process.is_alive() and lock.read_text() != str(process.pid) and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(after)
-    died = process.is_alive()
-    if died and process.pid:
+    assert process.pid
+    try:
         os.kill(process.pid, number)
-    process.join()
-    return died
+    except ProcessLookupError:  # it ended by itself, and whoever started it has taken note
+        return False
+    finally:
+        process.join()
+    return True
 
 
 def live(project: Project) -> dict[str, str]:

@@ -14,7 +14,8 @@ MakeProject = Callable[..., Path]
 def at_rest(project: Project) -> bool:
     """No problem, no artifact that nobody knows, no half-written file."""
     state = project.settings.state
-    allowed = {"artifacts", "tmp", "build.lock", "registry.db", "registry.db-wal", "registry.db-shm"}
+    registry = {"registry.db", "registry.db-wal", "registry.db-shm", "registry.db.head"}
+    allowed = {"artifacts", "tmp", "build.lock", "identity.json", "identity.new", "tokenizer.json", *registry}
     assert {entry.name for entry in state.iterdir()} <= allowed
     assert list((state / "tmp").iterdir()) == []
     assert find_problems(project.registry, project.store, advance=lambda _: None) == []
@@ -38,4 +39,7 @@ class FillAtTheEnd:
             self._act = None
 
     def finished(self, plan: ModulePlan) -> None:
+        pass
+
+    def tested(self, done: int, total: int) -> None:
         pass

@@ -14,7 +14,7 @@ import pytest
 from blake3 import blake3
 
 from quire.errors import ArtifactNotFound, InvalidSetting, StoreError, StoreFull, StoreUnwritable
-from quire.store import DiskStore, open_store
+from quire.store import DiskStore, open_disk
 
 
 def digest(content: bytes) -> str:
@@ -239,10 +239,10 @@ def test_urls(tmp_path: Path) -> None:
         f"file://{tmp_path}/a%20b",
         f"file://localhost{tmp_path}/a b",
     ):
-        store = open_store(url)
+        store = open_disk(url)
         assert isinstance(store, DiskStore)
         assert store.root == tmp_path / "a b"
-    assert isinstance(store := open_store("~/quire"), DiskStore)
+    assert isinstance(store := open_disk("~/quire"), DiskStore)
     assert store.root == Path.home() / "quire"
 
 
@@ -263,5 +263,5 @@ def test_urls(tmp_path: Path) -> None:
 )
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(InvalidSetting) as refusal:
-        open_store(url)
+        open_disk(url)
     assert "file" in refusal.value.message + refusal.value.hint

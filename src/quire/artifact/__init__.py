@@ -22,6 +22,7 @@ from quire.artifact.parts import (
     Verification,
 )
 from quire.artifact.reader import Artifact, open_artifact
+from quire.artifact.reissuing import reissue
 from quire.artifact.shards import DEFAULT_SHARD_BYTES
 from quire.artifact.writer import ArtifactWriter
 
@@ -47,5 +48,6 @@ __all__ = [
     "key_of",
     "open_artifact",
     "parse_digest",
+    "reissue",
     "version_of",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from quire.artifact.arriving import digest_mapped
 from quire.artifact.fields import refuse
 from quire.artifact.identity import context_checksum, digest_bytes, parse_digest
 from quire.artifact.manifest import MANIFEST_FILE, MANIFEST_LIMIT, Manifest
@@ -85,13 +86,14 @@ class Artifact:
     def verify(self) -> None:
         """Compare every byte with the manifest, as mapped, on all cores. Sets `verified`.
 
-        `ChecksumMismatch` naming the file and both digests, `ShardInvalid` for padding that is not zeros.
+        `ChecksumMismatch` naming the file and both digests, `ShardInvalid` for padding that is not zeros,
+        `ArtifactUnreadable` where the disk fails.
         """
         _ = self.segment
         tokens, *shards = self.manifest.files
         _compare(tokens.name, tokens.digest, digest_bytes(self._tokens))
         for entry, (plan, mapping) in zip(shards, self._shards, strict=True):
-            _compare(entry.name, entry.digest, digest_bytes(mapping))
+            _compare(entry.name, entry.digest, digest_mapped(mapping, entry.name))
             for pad in plan.pads:
                 if mapping[pad.offset : pad.offset + pad.size] != bytes(pad.size):
                     raise ShardInvalid(f"{plan.name}: expected zeros in {pad.name}, found other bytes", hint=REPLACE)

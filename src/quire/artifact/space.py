@@ -29,7 +29,7 @@ class ReservedFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         try:
-            _allocate(descriptor, plan.size)
+            allocate(descriptor, plan.size)
             mapping = mmap.mmap(descriptor, plan.size)
         except BaseException:
             os.close(descriptor)
@@ -50,7 +50,7 @@ class ReservedFile:
         os.close(self.descriptor)
 
 
-def _allocate(descriptor: int, size: int) -> None:
+def allocate(descriptor: int, size: int) -> None:
     """Give the file real blocks: a store into a mapped hole on a full disk kills the process with SIGBUS."""
     if hasattr(os, "posix_fallocate"):
         try:
@@ -62,3 +62,12 @@ def _allocate(descriptor: int, size: int) -> None:
     left = size
     while left:
         left -= os.write(descriptor, _ZEROS[:left])
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` outlast a loss of power. `OSError` from the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -27,7 +27,7 @@ from quire.artifact.shards import (
     plan_shards,
     plan_tokens,
 )
-from quire.artifact.space import ReservedFile
+from quire.artifact.space import ReservedFile, sync_directory
 from quire.core import KVGeometry, KVSegment, Scope
 from quire.errors import ArtifactError, ManifestInvalid, StoreError
 
@@ -157,7 +157,8 @@ class ArtifactWriter:
             )
             data = manifest.to_bytes()
             manifest = Manifest.from_bytes(data)
-            self._write_manifest(data)
+            self._written.append(self.directory / MANIFEST_FILE)
+            write_manifest(self.directory, data)
         except OSError as error:
             raise StoreError.from_os(error, self.directory) from error
         self._written.clear()
@@ -198,21 +199,17 @@ class ArtifactWriter:
                     hint="write into a directory that the store has staged",
                 ) from None
 
-    def _write_manifest(self, data: bytes) -> None:
-        path = self.directory / MANIFEST_FILE
-        with open(path, "xb") as file:
-            self._written.append(path)
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o444)
-            os.fsync(file.fileno())
-        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
     def _let_go(self) -> None:
         self._segment = None
         while self._files:
             self._files.pop().let_go()
+
+
+def write_manifest(directory: Path, data: bytes) -> None:
+    """The manifest, read-only and on the disk, and the directory with it. `OSError` from the disk."""
+    with open(directory / MANIFEST_FILE, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), 0o444)
+        os.fsync(file.fileno())
+    sync_directory(directory)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from quire.store.remote import Remote
 
 
 class Lease(ABC):
@@ -30,8 +34,11 @@ class Store(ABC):
     """Where artifacts rest. Any number of processes may use one store at the same time.
 
     Digests are ``<algorithm>:<64 hex digits>``. Besides the errors named, methods that mutate raise
-    `StoreFull` and `StoreUnwritable`, and all of them `StoreError` for what else the device refuses.
+    `StoreFull` and `StoreUnwritable`, and all of them `StoreError` for what else the device refuses. Those that may ask
+    an object store also raise `StoreUnreachable` and `StoreDenied`.
     """
+
+    remote: Remote | None = None  # the object store behind the local disk, where there is one
 
     @abstractmethod
     def stage(self) -> Path:
@@ -54,11 +61,19 @@ class Store(ABC):
 
     @abstractmethod
     def locate(self, digest: str) -> Path:
-        """The artifact's directory. `ArtifactNotFound`. Nothing keeps it there: see `lease`."""
+        """The artifact's directory on this machine. `ArtifactNotFound`. Nothing keeps it there: see `lease`."""
+
+    @abstractmethod
+    def has(self, digest: str) -> bool:
+        """Whether `lease` would find the artifact, here or in the object store."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Whether artifacts can be read now. Cheap. `StoreError` says why not."""
 
     @abstractmethod
     def digests(self) -> list[str]:
-        """All artifacts, sorted."""
+        """All artifacts on this machine, sorted."""
 
     @abstractmethod
     def strays(self) -> list[Path]:
@@ -74,9 +89,29 @@ class Store(ABC):
 
     @abstractmethod
     def delete(self, digest: str) -> bool:
-        """Mutates: remove an artifact, invisible at once. False, and nothing done, while anybody leases it.
+        """Mutates: remove an artifact from everywhere, invisible at once. False, and nothing done, while it is leased.
 
-        `ArtifactNotFound`.
+        Leases are those of this machine. `ArtifactNotFound`.
+        """
+
+    @abstractmethod
+    def drop_copy(self, digest: str) -> bool:
+        """Mutates: remove the copy on this machine, so that `lease` fetches another. As `delete` if there is none."""
+
+    @abstractmethod
+    def set_aside(self, damaged: Lease) -> bool:
+        """Mutates: put the copy on this machine that `damaged` keeps out of the way, if another one can be had.
+
+        True: `lease` gives another one, that of the object store or whatever has taken its place meanwhile. False, and
+        nothing done, where there is no other. Whoever else leases the damaged copy keeps it.
+        """
+
+    @abstractmethod
+    def share(self, digest: str, tell: Callable[[int], None] = lambda _: None) -> int:
+        """Mutates: put an artifact where every gateway can have it; the bytes that had to be sent.
+
+        What goes live is shared before. `tell`: called with bytes as they go; what it raises ends the sending.
+        `ArtifactNotFound`, and `ArtifactError` for a copy that is damaged.
         """
 
     @abstractmethod
@@ -84,8 +119,11 @@ class Store(ABC):
         """Whether anybody leases the artifact at this moment. `ArtifactNotFound`."""
 
     @abstractmethod
-    def lease(self, digest: str) -> Lease:
-        """Keep an artifact from being deleted, by this process or another. `ArtifactNotFound`."""
+    def lease(self, digest: str, tell: Callable[[int], None] = lambda _: None) -> Lease:
+        """Keep an artifact on this machine, by whichever process; fetch it first if it is not here. `ArtifactNotFound`.
+
+        `tell`: called with bytes as they arrive.
+        """
 
     @abstractmethod
     def sweep(self) -> list[Path]:

@@ -2,6 +2,7 @@
 
     <root>/artifacts/<algorithm>-<hex>/    complete artifacts; a rename puts them there and takes them away
     <root>/tmp/<pid>-<random>/             staged, or on the way out; locked for as long as its owner lives
+    <root>/damaged/<algorithm>-<hex>/      a copy that did not hold, until a good one has come from the object store
 
 Whether an owner lives is asked of its lock, never of its process id: ids are used again.
 """
@@ -31,6 +32,10 @@ class DiskLease(Lease):
         self.directory = directory
         self._descriptor: int | None = descriptor
 
+    def is_current(self) -> bool:
+        """Whether the artifact at its place is still the one that this keeps."""
+        return self._descriptor is not None and is_at(self._descriptor, self.directory)
+
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -43,6 +48,7 @@ class DiskStore(Store):
         self.root = root.absolute()
         self._artifacts = self.root / "artifacts"
         self._tmp = self.root / "tmp"
+        self._damaged = self.root / "damaged"
         self._staged: dict[Path, int] = {}
 
     def stage(self) -> Path:
@@ -81,13 +87,20 @@ class DiskStore(Store):
             _remove(staged, self._staged.pop(staged))
 
     def locate(self, digest: str) -> Path:
-        with self._reporting():
-            if _DIGEST.fullmatch(digest) and self._place(digest).is_dir():
-                return self._place(digest)
+        if self.has(digest):
+            return self._place(digest)
         raise ArtifactNotFound(
             f"expected an artifact {digest!r:.90} in {self.root}, found none",
             hint="`quire ls` shows what is there; `quire build` makes what is missing",
         )
+
+    def has(self, digest: str) -> bool:
+        with self._reporting():
+            return _DIGEST.fullmatch(digest) is not None and self._place(digest).is_dir()
+
+    def check(self) -> None:
+        with self._reporting(), suppress(FileNotFoundError):  # an empty store has no directory yet
+            os.scandir(self._artifacts).close()
 
     def digests(self) -> list[str]:
         with self._reporting():
@@ -128,6 +141,33 @@ class DiskStore(Store):
                 os.close(descriptor)
         return True
 
+    def drop_copy(self, digest: str) -> bool:
+        return self.delete(digest)
+
+    def set_aside(self, damaged: Lease) -> bool:
+        return False  # there is no other
+
+    def quarantine(self, damaged: Lease) -> None:
+        """Mutates: take the copy that `damaged` keeps out of its place, if it still is there, whoever leases it too."""
+        if not isinstance(damaged, DiskLease) or not damaged.is_current():
+            return
+        aside = self._damaged / damaged.directory.name
+        with self._reporting():
+            self._damaged.mkdir(exist_ok=True)
+            if aside.exists():
+                shutil.rmtree(aside)
+            os.rename(damaged.directory, aside)
+            _sync(self._artifacts)
+
+    def clear_quarantine(self, digest: str) -> None:
+        """Mutates: forget the damaged copy of an artifact, if there is one."""
+        with self._reporting(), suppress(FileNotFoundError):
+            shutil.rmtree(self._damaged / digest.replace(":", "-"))
+
+    def share(self, digest: str, tell: Callable[[int], None] = lambda _: None) -> int:
+        self.locate(digest)  # all gateways are on this machine
+        return 0
+
     def in_use(self, digest: str) -> bool:
         with self._reporting():
             _, descriptor = self._lock(digest, try_lock)
@@ -135,7 +175,7 @@ class DiskStore(Store):
                 os.close(descriptor)
         return descriptor is None
 
-    def lease(self, digest: str) -> Lease:
+    def lease(self, digest: str, tell: Callable[[int], None] = lambda _: None) -> Lease:
         with self._reporting():
             directory, descriptor = self._lock(digest, lock_shared)
         return DiskLease(directory, descriptor)
