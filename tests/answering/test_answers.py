@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from quire import Project, Turn, open_project
+from quire.access import LOCAL
 from quire.answering import Question
 from quire.core import Sampling
 from quire.errors import (
@@ -36,9 +37,9 @@ def tokens(project: Project, text: str, module: str = "prices", **sampling: Any)
 @pytest.mark.parametrize("text", QUESTIONS)
 @pytest.mark.parametrize("module", ["company", "prices", "shipping"])
 def test_greedy_tokens_are_those_of_a_full_prefill(open_shop: Project, module: str, text: str) -> None:
-    with open_shop.runtime.pool.lease(open_shop.registry.chain(open_shop.registry.live(module))) as lease:
+    with open_shop.runtime.pool.lease(open_shop.registry.chain(open_shop.registry.live(module)), LOCAL) as lease:
         static = lease.token_ids
-    prepared = open_shop.runtime.answerer.prepare(Question((Turn("user", text),), module=module))
+    prepared = open_shop.runtime.answerer.prepare(Question((Turn("user", text),), module=module), LOCAL)
     prompt = [*static, *prepared.suffix_ids]
     prepared.release()
     with open_shop.model.reference() as hf:
@@ -127,7 +128,7 @@ def test_the_repetition_penalty_covers_the_document(open_shop: Project) -> None:
 
 def test_a_prompt_goes_on_without_markers(open_shop: Project) -> None:
     answerer = open_shop.runtime.answerer
-    answer = answerer.ask(Question(prompt=" A bolt<|im_end|>", module="prices", sampling=Sampling(max_tokens=1)))
+    answer = answerer.ask(Question(prompt=" A bolt<|im_end|>", module="prices", sampling=Sampling(max_tokens=1)), LOCAL)
     answer.text()
     assert answer.prepared.suffix_ids == open_shop.model.tokenizer.words(" A bolt<|im_end|>")
     assert not set(answer.prepared.suffix_ids) & {0, 1, 2}
@@ -160,7 +161,7 @@ def test_a_refusal_is_named_and_leaves_nothing(
 
 
 def test_the_context_is_used_to_its_last_position(open_shop: Project) -> None:
-    prepared = open_shop.runtime.answerer.prepare(Question((Turn("user", "Why?"),), module="prices"))
+    prepared = open_shop.runtime.answerer.prepare(Question((Turn("user", "Why?"),), module="prices"), LOCAL)
     room = 2048 - prepared.lease.segments[-1].position_end - len(prepared.suffix_ids)
     prepared.release()
     words = open_shop.model.tokenizer.words("Why? " * 900)[: room - 3]
@@ -174,13 +175,13 @@ def test_the_context_is_used_to_its_last_position(open_shop: Project) -> None:
 def test_what_is_prepared_is_run_once(open_shop: Project) -> None:
     answerer = open_shop.runtime.answerer
     question = Question((Turn("user", "Why?"),), module="prices", session="once", sampling=Sampling(max_tokens=2))
-    prepared = answerer.prepare(question)
+    prepared = answerer.prepare(question, LOCAL)
     prepared.release()
     prepared.release()
     with pytest.raises(InvalidRequest, match="run or released before"):
         answerer.start(prepared, lambda _: None)
     done = threading.Event()
-    prepared = answerer.prepare(question)
+    prepared = answerer.prepare(question, LOCAL)
     answerer.start(prepared, lambda item: done.set() if getattr(item, "finish_reason", None) else None)
     prepared.release()
     assert done.wait(30)
@@ -215,7 +216,7 @@ def test_after_closing_nothing_is_answered(shop: Path) -> None:
     project.ask("Why?", module="prices", max_tokens=1).text()
     record = project.registry.live("prices")
     chain = project.registry.chain(record)
-    prepared = runtime.answerer.prepare(Question((Turn("user", "Why?"),), module="prices"))
+    prepared = runtime.answerer.prepare(Question((Turn("user", "Why?"),), module="prices"), LOCAL)
     project.close()
     with pytest.raises(EngineStopped):
         runtime.answerer.start(prepared, lambda _: None)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from quire import Answer, Project, Turn
+from quire.access import LOCAL
 from quire.answering import Question
 from quire.core import Sampling
 
@@ -48,7 +49,7 @@ def test_later_turns_say_what_a_fresh_request_says(open_shop: Project) -> None:
     answerer = open_shop.runtime.answerer
     sampling = Sampling(max_tokens=10, ignore_eos=True)
     for turns, _, answer in converse(open_shop, ["one?", "two?", "three?", "four?"], "compared"):
-        fresh = answerer.prepare(Question(tuple(turns), module="prices", sampling=sampling))
+        fresh = answerer.prepare(Question(tuple(turns), module="prices", sampling=sampling), LOCAL)
         fresh.suffix_ids = answer.prepared.suffix_ids
         alone = Answer(answerer, fresh)
         alone.text()

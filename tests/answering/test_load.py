@@ -66,6 +66,7 @@ def test_two_hundred_requests_leave_nothing_behind(open_shop: Project) -> None:
             if number % 3 == 0:
                 answer.cancel()
             answer.text()
+        assert open_shop.recorder.flush(), "records that wait are objects too"
         gc.collect()
 
     run(100)  # libraries fill their own tables meanwhile

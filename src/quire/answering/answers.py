@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
+import json
 import queue
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from quire.access import readable_scopes
+from quire.answering.comparing import ended_by
+from quire.answering.finding import find_chain
+from quire.answering.parts import Parts
+from quire.answering.standing import require_current, warning_values, withheld
 from quire.compiler import Layout
-from quire.core import Delta, Plan, Restored, Sampling, Turn, Usage
+from quire.core import Delta, Plan, Sampling, Turn, Usage
 from quire.engine import Request
-from quire.errors import InvalidRequest, NoLiveVersion, QuireError
+from quire.errors import (
+    ArtifactError,
+    InvalidRequest,
+    ModelMismatch,
+    ModuleExpired,
+    ModuleUnknown,
+    NoLiveVersion,
+    NoRoute,
+    QuireError,
+    StoreError,
+)
+from quire.registry.figures import fell_back
+from quire.router import NO_HINTS, Hints
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quire.access import Policy, Principal
+    from quire.answering.comparing import Comparing
+    from quire.answering.fitting import Fitting
+    from quire.answering.parts import Part
+    from quire.answering.recording import Recording
     from quire.engine import Sessions
     from quire.model import LoadedModel
-    from quire.pool import ChainLease, Pool
+    from quire.pool import ChainLease, Pool, Restored
     from quire.registry import Registry, VersionRecord
-    from quire.router import Router
+    from quire.router import LiveRoutes
     from quire.scheduler import Scheduler, Sink, Ticket
 
 
 GREEDY = Sampling()
+BACKGROUND = ("(background)",)  # a tenant that nobody can be
+UNBOUNDED = 512  # tokens that an answer without a limit is expected to take, for those who must set some aside
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked. Either `turns` (a conversation, the question last) or `prompt` (text to continue, no markers).
 
-    `module`: ``name`` or ``name@version`` to bypass the rules. `session`: a name under which the KV of these turns is
+    `module`: ``name`` or ``name@version`` to bypass the router. `session`: a name under which the KV of these turns is
     kept, so that the next question of the same conversation computes only what is new.
     """
 
     turns: tuple[Turn, ...] = ()
     prompt: str | None = None
     module: str | None = None
+    hints: Hints = NO_HINTS
     session: str | None = None
     sampling: Sampling = GREEDY
 
@@ -54,18 +83,32 @@ class Prepared:
         lease: ChainLease,
         layout: Layout,
         suffix: list[int],
+        principal: Principal,
+        *,
+        part: Part | None = None,
+        background: bool = False,
     ) -> None:
+        """`part`: in a canary. `background`: nobody waits for it, so it takes least of the engine, and no record."""
+        self.part = part
+        self.background = background
         self.question = question
         self.plan = plan
         self.lease = lease
         self.layout = layout
-        self.session = question.session
+        self.principal = principal
+        self.session = _session_name(principal, question.session)
         self.suffix_ids = suffix
         self._settled = False
 
     @property
     def module(self) -> VersionRecord:
         return self.lease.leaf
+
+    @property
+    def most_tokens(self) -> int:
+        """What it may take to compute: the question, and the longest answer that was asked for."""
+        asked = self.question.sampling.max_tokens
+        return len(self.suffix_ids) + (UNBOUNDED if asked is None else asked)
 
     @property
     def restored(self) -> Restored:
@@ -83,6 +126,8 @@ class Prepared:
             "tier": self.restored.tier,
             "restored_tokens": self.restored.tokens,
             "restore_ms": round(self.restored.seconds * 1e3, 3),
+            "stale": warning_values(self.lease.records),
+            "arm": self.part.arm if self.part else None,
         }
 
     def request(self) -> Request:
@@ -94,13 +139,66 @@ class Prepared:
         if self._settled:
             raise InvalidRequest("this question was run or released before", hint="prepare it again")
         self._settled = True
-        return Request(self.lease, self.suffix_ids, self.question.sampling, self.layout.stop, self.session)
+        return Request(
+            self.lease,
+            self.suffix_ids,
+            self.question.sampling,
+            self.layout.stop,
+            self.session,
+            asker=BACKGROUND if self.background else self.principal.identity,
+        )
 
     def release(self) -> None:
         """Give the chain back unused. May be called twice."""
         if not self._settled:
             self._settled = True
             self.lease.release()
+
+
+@dataclass(frozen=True, slots=True)
+class NotCovered:
+    """A question that no module answers, in the place of a `Prepared`: its answer says so, and computes nothing."""
+
+    question: Question
+    plan: Plan
+    recorded: Callable[[Sink], Sink]  # the sink, and a record where words are kept
+
+    most_tokens: ClassVar[int] = 0
+
+    @property
+    def text(self) -> str:
+        """What is answered."""
+        return f"This question is not covered by any knowledge I have, so I do not answer it. ({self.plan.reason})"
+
+    def provenance(self) -> dict[str, Any]:
+        """The `quire` object of an answer, with null for what a module would have."""
+        return {
+            "module": None,
+            "version": None,
+            "digest": None,
+            "stage": self.plan.stage,
+            "reason": self.plan.reason,
+            "confidence": self.plan.confidence,
+            "tier": None,
+            "restored_tokens": 0,
+            "restore_ms": 0.0,
+            "stale": None,
+            "arm": None,
+        }
+
+    def tell(self, sink: Sink) -> Told:
+        """The whole answer, before this returns."""
+        self.recorded(sink)(Delta(self.text, finish_reason="stop"))
+        return Told()
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+class Told:
+    """The ticket of an answer that was complete at once."""
+
+    usage = Usage(0, 0, 0)
 
 
 class Answerer:
@@ -111,64 +209,198 @@ class Answerer:
         model: LoadedModel,
         registry: Registry,
         pool: Pool,
-        router: Router,
+        routes: LiveRoutes,
         scheduler: Scheduler,
         sessions: Sessions,
+        policy: Policy,
+        recording: Recording,
+        weight_of: Callable[[str], int],
+        comparing: Comparing,
+        fitting: Fitting,
     ) -> None:
+        """`weight_of`: how large a tenant's share of the engine is, compared with others'."""
         self.model = model
         self.pool = pool
+        self.routes = routes
         self.scheduler = scheduler
         self._registry = registry
-        self._router = router
-        self._sessions = sessions
+        self.sessions = sessions
+        self._policy = policy
+        self._recording = recording
+        self._weight_of = weight_of
+        self._parts = Parts(registry, policy)
+        self._comparing = comparing
+        self.fitting = fitting
 
-    def prepare(self, question: Question) -> Prepared:
-        """Route `question`, lease its chain, tokenize its suffix. Computes nothing on the model.
+    def check_queue(self, principal: Principal) -> None:
+        """Raises EngineBusy where `start` would now: so that a refusal costs no routing, leasing and tokenizing."""
+        self.scheduler.check_queue(principal.tenant, self._weight_of(principal.tenant))
+
+    def prepare(self, question: Question, principal: Principal) -> Prepared:
+        """As `consider`, for who cannot do without a module. Raises NoRoute where no module answers."""
+        prepared = self.consider(question, principal)
+        if isinstance(prepared, NotCovered):
+            raise _no_route(prepared.plan)
+        return prepared
+
+    def consider(self, question: Question, principal: Principal) -> Prepared | NotCovered:
+        """Route `question` among what `principal` may read, lease the chain, tokenize the suffix.
+
+        Computes nothing on the model.
 
         Raises:
-            NoRoute, ModuleUnknown, VersionUnknown, NoLiveVersion, ModelMismatch, ArtifactError, StoreError,
-            InvalidRequest.
+            ModuleUnknown, VersionUnknown, NoLiveVersion, ModelMismatch, ArtifactError, StoreError, InvalidRequest;
+            ModuleExpired of a module that was named, ModuleStale of one that does not answer while it is stale;
+            NoRoute where no module answers and `routing.fallback` is off.
         """
-        _check_text(question)
-        plan = self._router.route(question.text, module=question.module)
-        record = self._registry.resolve(f"{plan.module_id}@{plan.version}" if plan.version else plan.module_id)
+        plan, chain = self.route(question, principal)
+        part = self._parts.of(question, principal, plan, chain) if chain else None
+        if part and part.arm == "candidate":
+            if tried := self._tried(question, plan, part, principal):
+                return tried
+            part = None  # the live version answers what the candidate cannot
+        self._recording.decided(principal, plan, chain)
+        if not chain:
+            if not self.routes.current().table.stages.fallback:
+                raise _no_route(plan)
+            return NotCovered(question, plan, partial(self._recording.listening, principal, question.text, ()))
+        record = chain[-1]
         if record.state == "candidate":
             raise NoLiveVersion(f"{record.ref} is a candidate that never went live", hint="run `quire build`")
-        lease = self.pool.lease(self._registry.chain(record))
+        require_current(chain)
+        return self._prepared(question, plan, chain, principal, part=part)
+
+    def _tried(self, question: Question, plan: Plan, part: Part, principal: Principal) -> Prepared | None:
+        """`question` prepared for the candidate of a canary; None, and counted, if its bytes do not hold."""
+        planned = part.planned(plan)
+        try:
+            prepared = self._prepared(question, planned, part.candidate, principal, part=part)
+        except (ArtifactError, StoreError, ModelMismatch, NoLiveVersion, ModuleExpired):
+            self._comparing.count(part, fell_back(part.arm))
+            return None
+        self._recording.decided(principal, planned, part.candidate)
+        return prepared
+
+    def rehearse(self, question: Question, chain: tuple[VersionRecord, ...], principal: Principal) -> Prepared:
+        """Lease exactly `chain`, whatever its state but revoked or expired, for who tries a version that is not live.
+
+        It is neither routed nor recorded. Raises as `consider` does of a chain that was found.
+        """
+        _check_text(question)
+        leaf = chain[-1]
+        plan = Plan(leaf.module_id, "explicit", f"a trial of {leaf.ref}", 1.0, version=leaf.version)
+        return self._prepared(question, plan, chain, principal, background=True)
+
+    def try_out(self, question: Question, chain: tuple[VersionRecord, ...], principal: Principal) -> Answer:
+        """Ask exactly `chain`, in the background. Raises as `rehearse` and `start`."""
+        return Answer(self, self.rehearse(question, chain, principal))
+
+    def _prepared(
+        self,
+        question: Question,
+        plan: Plan,
+        chain: tuple[VersionRecord, ...],
+        principal: Principal,
+        *,
+        part: Part | None = None,
+        background: bool = False,
+    ) -> Prepared:
+        record = chain[-1]
+        session = _session_name(principal, question.session)
+        lease = self.pool.lease(chain, principal)
         try:
             layout = Layout.parse(record.inputs.get("layout") or {}, str(record.ref))
-            suffix = self._suffix(question, layout)
+            suffix = self._suffix(question, layout, session)
         except BaseException:
             lease.release()
             raise
-        return Prepared(question, plan, lease, layout, suffix)
+        return Prepared(question, plan, lease, layout, suffix, principal, part=part, background=background)
+
+    def prepare_again(self, prepared: Prepared, sampling: Sampling) -> Prepared:
+        """Another answer to a prepared question, from the same version, by the same decision.
+
+        Raises:
+            NoLiveVersion, ArtifactError, StoreError, ModelMismatch, EngineBusy, DeviceFull.
+        """
+        lease = self.pool.lease(prepared.lease.records, prepared.principal)
+        question = replace(prepared.question, sampling=sampling)
+        again = (question, prepared.plan, lease, prepared.layout, prepared.suffix_ids, prepared.principal)
+        return Prepared(*again, part=prepared.part)
+
+    def route(self, question: Question, principal: Principal) -> tuple[Plan, tuple[VersionRecord, ...]]:
+        """What the router decides among what `principal` may read, and the chain of that; empty for the fallback.
+
+        Raises:
+            InvalidRequest, ModuleUnknown, VersionUnknown, NoLiveVersion, ChainBroken.
+        """
+        _check_text(question)
+        plan = self.routes.current().route(
+            question.text, module=question.module, hints=question.hints, reach=readable_scopes(principal)
+        )
+        if not plan.module_id:
+            return plan, ()
+        name = f"{plan.module_id}@{plan.version}" if plan.version else plan.module_id
+        try:
+            chain = find_chain(self._registry, self._policy, principal, name)
+        except (ModuleUnknown, NoLiveVersion):
+            if question.module is not None:
+                raise
+            # Out of service since the table was made, or of a narrower scope by now: then it is not to be named.
+            return Plan("", "fallback", "the module that covers it is not in service", 0.0, table=plan.table), ()
+        if plan.version is None:
+            chain = self.fitting.chain(chain, principal)
+        if question.module is None and (why := withheld(chain)):
+            return Plan("", "fallback", why, 0.0, plan.candidates, plan.passed, table=plan.table), ()
+        return plan, chain
 
     def start(self, prepared: Prepared, sink: Sink) -> Ticket:
         """Run a prepared question; its deltas go to `sink` from the scheduler's telling thread.
 
         Raises:
-            InvalidRequest, ContextExceeded, ModelMismatch, EngineBusy, EngineStopped; what goes wrong later comes
-            through `sink`.
+            InvalidRequest, ContextExceeded, ModelMismatch, EngineBusy, EngineStopped, ModuleExpired; what goes wrong
+            later comes through `sink`.
         """
         request = prepared.request()
+        request.weight = 1 if prepared.background else self._weight_of(request.tenant)
         try:
+            asked, chain = prepared.question.text, request.lease.records
+            for record in chain:  # it may have expired since it was leased
+                record.check_unexpired()
+            if prepared.part:
+                sink = self._comparing.watching(prepared.part, prepared.question, prepared.principal, sink)
+            if not prepared.background:
+                sink = self._recording.listening(prepared.principal, asked, chain, sink)
             return self.scheduler.submit(request, sink)
-        except BaseException:
+        except BaseException as error:
             request.lease.release()
+            if prepared.part and isinstance(error, QuireError):
+                self._comparing.count(prepared.part, ended_by(error, prepared.part.arm))
             raise
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: Question, principal: Principal) -> Answer:
         """Prepare and run `question`; iterate over the answer for its deltas. Raises as `prepare` and `start`."""
-        return Answer(self, self.prepare(question))
+        return Answer(self, self.prepare(question, principal))
 
-    def _suffix(self, question: Question, layout: Layout) -> list[int]:
+    def _suffix(self, question: Question, layout: Layout, session: str | None) -> list[int]:
         tokenizer = self.model.tokenizer
         if question.prompt is not None:
             return tokenizer.words(question.prompt)
         said = (turn.content for turn in question.turns)
-        replies = self._sessions.replies(question.session, said) if question.session is not None else {}
+        replies = self.sessions.replies(session, said) if session is not None else {}
         segments = layout.suffix_segments(tokenizer, question.turns, replies)
         return [token for segment in segments for token in segment]
+
+
+def _no_route(plan: Plan) -> NoRoute:
+    return NoRoute(
+        f"no module covers the question: {plan.reason}",
+        hint="name a module (quire.module in the request, --module on the command line), or see `quire route explain`",
+    )
+
+
+def _session_name(principal: Principal, session: str | None) -> str | None:
+    """Under which the engine keeps the session: another principal's session of the same name is another session."""
+    return None if session is None else json.dumps([*principal.identity, session])
 
 
 def _check_text(question: Question) -> None:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
-import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from quire.compiler.compiling import compile_module, open_parents
-from quire.errors import ArtifactNotFound, BuildBusy, BuildInterrupted, StoreError
+from quire.compiler.outputs import OutputComparison, compare_outputs
+from quire.compiler.reissuing import kv_of_ancestors, reissue_module
+from quire.compiler.renewing import due, renew
+from quire.compiler.sharing import share_chains
+from quire.compiler.testing import run_tests, withheld
+from quire.errors import ArtifactError, ArtifactNotFound, BuildBusy, BuildInterrupted, StoreError
 from quire.model import check_exact
+from quire.stopping import stop_signals
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-    from types import FrameType
 
     from quire.compiler.planning import ModulePlan
+    from quire.compiler.testing import Ask
     from quire.core import ModuleRef
+    from quire.golden import GoldenRun
     from quire.model import LoadedModel
-    from quire.registry import Registry, VersionRecord
+    from quire.registry import Registry, RouteDraft, VersionRecord
     from quire.store import Store
 
 
@@ -35,14 +41,32 @@ class BuildProgress(Protocol):
 
     def finished(self, plan: ModulePlan) -> None: ...
 
+    def tested(self, done: int, total: int) -> None: ...
+
 
 @dataclass(slots=True)
 class BuildReport:
-    """What a build did, in build order."""
+    """What a build did, in build order. `routes`: digest of the route table, if another one came into force.
+
+    `reissued`: got a manifest for KV that was there. `renewed`: got a new expiry.
+    `tested`: the golden tests that were run. `withheld`: modules that did not go live, and why; what was live
+    serves on. `compared`: golden answers of versions against those of the ones they replace.
+    """
 
     compiled: list[ModuleRef] = field(default_factory=list)
+    reissued: list[ModuleRef] = field(default_factory=list)
+    renewed: list[ModuleRef] = field(default_factory=list)
     published: list[ModuleRef] = field(default_factory=list)
     current: list[ModuleRef] = field(default_factory=list)
+    routes: str | None = None
+    tested: list[GoldenRun] = field(default_factory=list)
+    withheld: dict[str, str] = field(default_factory=dict)
+    compared: list[OutputComparison] = field(default_factory=list)
+
+    @property
+    def red(self) -> list[GoldenRun]:
+        """The golden tests that failed."""
+        return [run for run in self.tested if not run.green]
 
 
 def run_build(
@@ -53,11 +77,23 @@ def run_build(
     progress: BuildProgress,
     *,
     actor: str,
+    routes: Callable[[Sequence[VersionRecord]], RouteDraft] | None = None,
+    ask: Ask | None = None,
+    publish: bool = True,
 ) -> BuildReport:
-    """Compile what must be compiled, then publish everything that is not live in one step.
+    """Compile what must be compiled, ask what has golden tests, then publish everything that is not live in one step.
+
+    `routes` makes the route table that comes into force in the same step, of the records that will be live. `ask` runs
+    golden tests; without it what has not passed them already is not published: GoldenNotRun.
+
+    Without `publish` nothing goes live: candidates stay candidates, as for a canary.
+
+    A version that fails its golden tests does not go live, nor does what was compiled after it; all others do. What was
+    revoked is left out, and what would stand on it.
 
     Each finished module is registered at once, so a build that is interrupted goes on from there. Until the last step
-    the versions that were live stay live. The model is loaded only when something has to be compiled.
+    the versions that were live stay live, and nothing goes live before the object store has it, where there is one. The
+    model is loaded only when something has to be compiled.
 
     Raises:
         BuildInterrupted: SIGINT or SIGTERM; ModelUnsupported; and what `compile_module` raises.
@@ -65,8 +101,11 @@ def run_build(
     report = BuildReport()
     model: LoadedModel | None = None
     replaced: list[str] = []
-    with _stoppable() as stop_asked:
+    with stop_signals() as stop_asked:
         for plan in plans:
+            if plan.action == "reissue" and (reissued := _reissue(plan, registry, store, actor)):
+                plan.record = reissued
+                report.reissued.append(reissued.ref)
             if plan.action == "compile":
                 progress.starting(plan)
                 if model is None:
@@ -76,15 +115,42 @@ def run_build(
                 plan.record = _compile(plan, model, registry, store, progress, stop_asked, actor)
                 progress.finished(plan)
                 report.compiled.append(plan.record.ref)
-    waiting = [(plan, plan.record) for plan in plans if plan.record and plan.record.state != "live"]
-    if waiting:
-        registry.publish_many(
-            [(record.module_id, record.version) for _, record in waiting], actor=actor, reason="build"
-        )
+            if plan.record and plan.action != "withhold" and due(plan.record, plan.spec):
+                plan.record = renew(plan, plan.record, registry, actor=actor)
+                report.renewed.append(plan.record.ref)
+        if ask:
+            report.tested = run_tests(plans, registry, ask, _stopping(progress, stop_asked), actor=actor)
+            report.compared = compare_outputs(plans, registry, ask, _stopping(progress, stop_asked), actor=actor)
+        report.withheld = withheld(plans, report.tested)
+        going = [plan.record for plan in plans if plan.record and plan.spec.module_id not in report.withheld]
+        waiting = [record for record in going if record.state != "live"] if publish else []
+        share_chains(registry, store, waiting, lambda _, __: _check_stop(stop_asked, "sending to the object store"))
+    draft = routes(going) if routes and publish else None
+    if draft and draft.digest != registry.routes.digest_in_force():
+        report.routes = draft.digest
+    if waiting or report.routes:
+        wanted = [(record.module_id, record.version) for record in waiting]
+        registry.publish_many(wanted, draft, actor=actor, reason="build")
     _drop(replaced, registry, store)
-    report.published = [record.ref for _, record in waiting]
-    report.current = [plan.record.ref for plan in plans if plan.record and plan.action == "current"]
+    report.current = [plan.record.ref for plan in plans if plan.record and plan.action in ("current", "renew")]
+    report.published = [record.ref for record in waiting]
     return report
+
+
+def _stopping(progress: BuildProgress, stop_asked: threading.Event) -> Callable[[int, int], None]:
+    def told(done: int, total: int) -> None:
+        progress.tested(done, total)
+        if stop_asked.is_set():
+            raise BuildInterrupted(
+                f"stopped after {done} of {total} golden tests", hint="run the build again: what is compiled is kept"
+            )
+
+    return told
+
+
+def _check_stop(asked: threading.Event, doing: str) -> None:
+    if asked.is_set():
+        raise BuildInterrupted(f"stopped while {doing}", hint="run the build again: what is finished is kept")
 
 
 def _drop(replaced: Sequence[str], registry: Registry, store: Store) -> None:
@@ -92,6 +158,17 @@ def _drop(replaced: Sequence[str], registry: Registry, store: Store) -> None:
     for digest in set(replaced) - registry.referenced_digests():
         with suppress(ArtifactNotFound):
             store.delete(digest)
+
+
+def _reissue(plan: ModulePlan, registry: Registry, store: Store, actor: str) -> VersionRecord | None:
+    """The reissued version. None, and the plan is to compile it, where the KV turns out not to be what it should be."""
+    if kv_of_ancestors(plan) is not None:
+        try:
+            return reissue_module(plan, registry, store, actor=actor)
+        except (ArtifactError, ArtifactNotFound):
+            pass  # its bytes are damaged or gone: they are computed again
+    plan.action, plan.donor = "compile", None
+    return None
 
 
 def _compile(
@@ -105,11 +182,7 @@ def _compile(
 ) -> VersionRecord:
     def advance(tokens: int) -> None:
         progress.advance(plan, tokens)
-        if stop_asked.is_set():
-            raise BuildInterrupted(
-                f"stopped while compiling {plan.spec.module_id}",
-                hint="run the build again: finished modules are kept",
-            )
+        _check_stop(stop_asked, f"compiling {plan.spec.module_id}")
 
     parents = open_parents(plan, store)
     try:
@@ -147,25 +220,3 @@ def build_lock(state: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a flag read between prefill steps; the second acts as usual."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        asked.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

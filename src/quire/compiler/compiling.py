@@ -22,9 +22,10 @@ from quire.artifact import (
     Verification,
     open_artifact,
 )
+from quire.compiler.renewing import expiry_of
 from quire.core import KVSegment
 from quire.errors import ModelMismatch, VerificationFailed
-from quire.model import GrowingKV, LoadedModel, Row, forward, prefill
+from quire.model import GrowingKV, LoadedModel, Row, forward, on_device, prefill
 from quire.registry import LayoutRef, SourceRef, VersionRecord
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from quire.compiler.planning import ModulePlan
     from quire.registry import Registry
-    from quire.store import Store
+    from quire.store import Lease, Store
 
 REPLAYED = 32  # tokens computed a second time, from the artifact, before it is accepted
 TOLERANCE = {
@@ -48,10 +49,13 @@ class Parents:
     """The open, verified artifacts that a module is compiled after, root first."""
 
     artifacts: tuple[Artifact, ...] = ()
+    leases: tuple[Lease, ...] = ()
 
     def close(self) -> None:
         for artifact in self.artifacts:
             artifact.close()
+        for lease in self.leases:
+            lease.release()
 
 
 def compile_module(
@@ -81,12 +85,15 @@ def compile_module(
     except BaseException:
         store.discard(staged)
         raise
+    if plan.record and plan.record.state == "live":
+        store.share(manifest.digest)  # it takes the place of lost bytes, and is live as soon as it is registered
     size = sum(entry.bytes for entry in manifest.files)
-    return registry.register(_record(plan, manifest, size), actor=actor, reason="; ".join(plan.reasons))
+    reason = "; ".join(map(str, plan.reasons))
+    return registry.register(record_of(plan, manifest, size), plan.golden, actor=actor, reason=reason)
 
 
 def open_parents(plan: ModulePlan, store: Store) -> Parents:
-    """Open and verify the artifacts of the plan's ancestors.
+    """Open and verify the artifacts of the plan's ancestors, and keep them on this machine until they are closed.
 
     Raises:
         ArtifactError, StoreError.
@@ -99,21 +106,23 @@ def open_parents(plan: ModulePlan, store: Store) -> Parents:
         lineage.insert(0, ancestor.record)
         ancestor = ancestor.parent
     artifacts: list[Artifact] = []
+    leases: list[Lease] = []
     try:
         for record in lineage:
-            artifacts.append(open_artifact(store.locate(record.digest), expect_digest=record.digest))
+            leases.append(store.lease(record.digest))
+            artifacts.append(open_artifact(leases[-1].directory, expect_digest=record.digest))
             artifacts[-1].verify()
     except BaseException:
-        Parents(tuple(artifacts)).close()
+        Parents(tuple(artifacts), tuple(leases)).close()
         raise
-    return Parents(tuple(artifacts))
+    return Parents(tuple(artifacts), tuple(leases))
 
 
 def _write(
     plan: ModulePlan, model: LoadedModel, parents: Parents, directory: Path, advance: Callable[[int], None]
 ) -> Manifest:
     facts, chunk = model.facts, int(plan.inputs["prefill_chunk"])
-    chain = tuple(a.segment for a in parents.artifacts)
+    chain = tuple(on_device(a.segment, model.device) for a in parents.artifacts)
     above = parents.artifacts[-1].manifest if parents.artifacts else None
     with ArtifactWriter(
         directory,
@@ -122,13 +131,17 @@ def _write(
         plan.position_start,
         shard_bytes=plan.inputs["shard_bytes"],
     ) as writer:
-        kv = GrowingKV.over(writer.segment, facts.geometry)
+        on_host = model.device.type == "cpu"
+        kv = GrowingKV.over(writer.segment, facts.geometry) if on_host else model.new_kv()
+        kv.reserve(len(plan.token_ids))
         logits = torch.empty(0)
         for start in range(0, len(plan.token_ids), chunk):
             piece = plan.token_ids[start : start + chunk]
             logits = prefill(model, chain, kv, piece, chunk)
             advance(len(piece))
-        verification = _replay(plan, model, kv, parents, logits)
+        if not on_host:
+            kv.write_to(writer.segment)
+        verification = _replay(plan, model, on_device(writer.segment, model.device), chain, logits)
         return writer.finish(
             plan.token_ids,
             key=plan.key,
@@ -150,25 +163,24 @@ def _write(
 
 
 def _replay(
-    plan: ModulePlan, model: LoadedModel, kv: GrowingKV, parents: Parents, logits: torch.Tensor
+    plan: ModulePlan, model: LoadedModel, written: KVSegment, chain: tuple[KVSegment, ...], logits: torch.Tensor
 ) -> Verification:
-    """Compute the last tokens again from the stored KV: the same logits must come out.
+    """Compute the last tokens again from the KV as it was `written`: the same logits must come out.
 
     Raises:
         VerificationFailed.
     """
-    chain = tuple(a.segment for a in parents.artifacts)
     count = min(REPLAYED, len(plan.token_ids))
     before = len(plan.token_ids) - count
-    stored = GrowingKV(model.geometry)
+    stored = model.new_kv()
     restored = KVSegment(
-        tuple(k[:, :before] for k in kv.keys),
-        tuple(v[:, :before] for v in kv.values),
+        tuple(k[:, :before] for k in written.keys),
+        tuple(v[:, :before] for v in written.values),
         plan.position_start,
         before,
     )
     again = forward(model, [Row((*chain, restored) if before else chain, stored, plan.token_ids[before:])])[0]
-    difference = float((again - logits).abs().max())
+    difference = float((again.float() - logits).abs().max())
     allowed = TOLERANCE[model.geometry.dtype]
     if not difference <= allowed:  # also refuses NaN
         raise VerificationFailed(
@@ -182,6 +194,8 @@ def _replay(
 def numerics(model: LoadedModel, chunk: int) -> Numerics:
     """What the last bits of a module depend on, besides its inputs."""
     device = str(model.device)
+    if model.device.type == "cuda":
+        device = f"cuda {torch.cuda.get_device_name(model.device)}"
     if device == "cpu":
         device = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     libraries = {name: library_version(name) for name in ("torch", "transformers")}
@@ -189,7 +203,8 @@ def numerics(model: LoadedModel, chunk: int) -> Numerics:
     return Numerics(device=device, threads=model.threads, prefill_chunk=chunk, libraries=libraries)
 
 
-def _record(plan: ModulePlan, manifest: Manifest, size: int) -> VersionRecord:
+def record_of(plan: ModulePlan, manifest: Manifest, size: int) -> VersionRecord:
+    """What the registry is told of an artifact that was made for `plan`."""
     parent = plan.parent.record if plan.parent else None
     verified = manifest.verification
     return VersionRecord(
@@ -211,6 +226,7 @@ def _record(plan: ModulePlan, manifest: Manifest, size: int) -> VersionRecord:
         sources=tuple(SourceRef(d.path, d.digest, d.text_digest) for d in plan.documents),
         inputs=plan.inputs,
         manifest=manifest.to_bytes().decode(),
-        created_at=datetime.now(UTC),
+        created_at=(now := datetime.now(UTC)),
+        expires_at=expiry_of(plan.spec, now),
         verification=asdict(verified) if verified else None,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quire.artifact import digest_bytes, is_digest, open_artifact
-from quire.errors import ArtifactError, RegistryError, StoreError, VersionInUse
+from quire.errors import ArtifactError, ArtifactNotFound, RegistryError, StoreError, VersionInUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Problem:
     """One thing that is wrong. `subject`: module@version, digest or path; `remedy`: what repairs it."""
 
-    kind: str  # "damaged" | "missing" | "orphaned" | "left behind" | "registry"
+    kind: str  # "damaged" | "missing" | "orphaned" | "left behind" | "not shared" | "object store" | "registry"
     subject: str
     detail: str
     remedy: str
@@ -40,10 +40,13 @@ class Collected:
 def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, dry_run: bool = False) -> Collected:
     """Forget versions beyond the newest `keep` of each module and remove artifacts nobody refers to.
 
-    Never what is live, pinned, in use by any process, or an ancestor of what is kept. Mutates both, or neither with
-    `dry_run`. The caller holds the build lock, so that no artifact is between store and registry.
+    Never what is live, pinned, in use by any process, or an ancestor of what is kept. What is forgotten goes from the
+    object store too, and so does what senders that died have left there; artifacts there that this registry does not
+    know may be another's, and stay. Mutates all, or nothing with `dry_run`. The caller holds the build lock, so that no
+    artifact is between store and registry.
     """
     done = Collected()
+    abandoned = store.remote.abandoned() if store.remote else []  # first: if it is out of reach, nothing is forgotten
     for record in registry.gc_candidates(keep):
         name = str(record.ref)
         size = _size(store, record.digest)
@@ -70,6 +73,11 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
                 continue
             done.orphans.append(digest)
             done.freed_bytes += size
+    if store.remote:
+        for digest in abandoned:
+            if not dry_run:
+                store.remote.delete(digest)
+            done.orphans.append(f"{digest} in {store.remote.url}")
     if not dry_run:
         store.sweep()
     return done
@@ -77,8 +85,9 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
 
 def find_problems(registry: Registry, store: Store, *, advance: Callable[[str], None]) -> list[Problem]:
     """Read everything once and name what is damaged, missing or orphaned. Mutates nothing."""
+    restore = "restore the registry from a backup, or build into a new one"
     problems = [
-        Problem("registry", f.subject, f.problem, "restore the registry from a backup, or build into a new one")
+        Problem("registry", f.subject, f.problem, "see `quire audit verify`" if f.check == "audit" else restore)
         for f in registry.integrity(lambda manifest: digest_bytes(manifest.encode()))
     ]
     try:
@@ -93,14 +102,45 @@ def find_problems(registry: Registry, store: Store, *, advance: Callable[[str], 
         if digest not in known:
             problems.append(Problem("orphaned", digest, "no version refers to this artifact", "remove the artifact"))
     problems += [Problem("orphaned", str(p), "it is no artifact", "remove it") for p in store.strays()]
+    return problems + _problems_elsewhere(_needed([r for r in records if r.state == "live"], records), store)
+
+
+def _needed(live: list[VersionRecord], records: list[VersionRecord]) -> list[VersionRecord]:
+    """`live` and what is registered of their ancestors; that one is not has its own finding."""
+    known = {record.digest: record for record in records}
+    needed: dict[str, VersionRecord] = {}
+    for record in live:
+        link: VersionRecord | None = record
+        while link and link.digest not in needed:
+            needed[link.digest] = link
+            link = known.get(link.parent.digest) if link.parent else None
+    return list(needed.values())
+
+
+def _problems_elsewhere(needed: list[VersionRecord], store: Store) -> list[Problem]:
+    """What the object store lacks of what it needs, by manifests and sizes, and what dead senders have left there."""
+    if store.remote is None:
+        return []
+    problems: list[Problem] = []
+    try:
+        for record in needed:
+            if found := store.remote.problem(record.digest):
+                problems.append(Problem("not shared", str(record.ref), found, "push it from this machine", record))
+        for digest in store.remote.abandoned():
+            found = f"{store.remote.url}: files without a manifest, from a sender that died"
+            problems.append(Problem("left behind", digest, found, "remove them: `quire gc`"))
+    except StoreError as error:
+        problems.append(Problem("object store", store.remote.url, error.message, error.hint))
     return problems
 
 
 def check_version(record: VersionRecord, store: Store) -> Problem | None:
-    """Compare every byte of a version's artifact with its digests."""
+    """Compare every byte of a version's artifact on this machine with its digests; elsewhere, whether it is there."""
     try:
         place = store.locate(record.digest)
     except StoreError as error:
+        if store.remote and store.has(record.digest):
+            return None
         return Problem("missing", str(record.ref), error.message, _remedy(record), record)
     try:
         with open_artifact(place, expect_digest=record.digest) as artifact:
@@ -129,11 +169,18 @@ def remove_broken(problems: list[Problem], store: Store, *, rebuildable: Contain
     for problem in problems:
         if problem.kind == "orphaned":
             gone = _remove_orphan(problem.subject, store)
+        elif problem.kind == "damaged" and problem.record and _fetch_again(problem.record, store):
+            gone = True
+        elif problem.kind == "not shared" and problem.record:
+            gone = _share(problem.record, store)
+        elif problem.kind == "left behind" and store.remote:
+            store.remote.delete(problem.subject)
+            gone = True
         elif problem.kind == "damaged" and problem.record:
             kept = problem.record.state == "live" and problem.subject not in rebuildable
             gone = not kept and store.delete(problem.record.digest)
         else:
-            gone = problem.kind != "registry"
+            gone = problem.kind not in ("registry", "object store")
         if not gone:
             remaining.append(problem)
     return remaining
@@ -157,6 +204,22 @@ def forget_unrepairable(problems: list[Problem], registry: Registry, store: Stor
     return forgotten
 
 
+def _fetch_again(record: VersionRecord, store: Store) -> bool:
+    """Take the copy of the object store for a damaged one, if it has one."""
+    if store.remote is None or store.remote.problem(record.digest) or not store.drop_copy(record.digest):
+        return False
+    store.lease(record.digest).release()
+    return True
+
+
+def _share(record: VersionRecord, store: Store) -> bool:
+    try:
+        store.share(record.digest)
+    except (ArtifactError, StoreError):  # `find_problems` goes on reporting it
+        return False
+    return True
+
+
 def _remove_orphan(subject: str, store: Store) -> bool:
     if is_digest(subject):
         return store.delete(subject)
@@ -167,5 +230,5 @@ def _remove_orphan(subject: str, store: Store) -> bool:
 def _size(store: Store, digest: str) -> int | None:
     try:
         return store.size(digest)
-    except StoreError:
+    except ArtifactNotFound:
         return None

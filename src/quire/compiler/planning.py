@@ -6,22 +6,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from quire import sources
-from quire.artifact import FORMAT_VERSION, key_of, version_of
-from quire.compiler.family import check_scope, in_build_order
-from quire.errors import DocumentTooLong, ModelMismatch, ModuleUnknown, StoreError, VersionUnknown
+from quire.artifact import key_of, version_of
+from quire.compiler.reissuing import find_donor
+from quire.compiler.renewing import due
+from quire.errors import DocumentTooLong, ModelMismatch, ModuleUnknown, VersionUnknown
+from quire.golden import suite_of
+from quire.registry import Reason
+from quire.staleness import Identity, check_scope, compare_inputs, in_build_order, inputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from quire.compiler.layout import Layout
     from quire.core import ModuleSpec
+    from quire.golden import Suite
     from quire.model import ModelSource
     from quire.registry import Registry, VersionRecord
     from quire.settings import Settings
     from quire.sources import Document
     from quire.store import Store
+    from quire.tokenizer import TextTokenizer
 
-Action = Literal["current", "publish", "compile"]
+Action = Literal["current", "publish", "withhold", "renew", "reissue", "compile"]
 ROOM_FOR_ANSWER = 64  # tokens that must stay free behind the longest chain
 
 
@@ -29,7 +35,9 @@ ROOM_FOR_ANSWER = 64  # tokens that must stay free behind the longest chain
 class ModulePlan:
     """One module of a build: its inputs, its key, and what has to happen.
 
-    `action`: "current" (live as it should be), "publish" (compiled already, not live), "compile".
+    `action`: "current" (live as it should be), "publish" (compiled already, not live), "renew" (live, and its time is
+    over), "reissue" (the KV is there, the manifest is not), "compile", "withhold" (it was revoked, or what
+    it would stand on was: nothing is done, and `record` may be None). `donor`: whose KV is reissued.
     """
 
     spec: ModuleSpec
@@ -40,8 +48,10 @@ class ModulePlan:
     key: str
     token_ids: list[int]
     record: VersionRecord | None = None  # the registered version of this key
+    donor: VersionRecord | None = None
     action: Action = "compile"
-    reasons: list[str] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+    golden: Suite | None = None  # what a version must pass before it goes live
 
     @property
     def version(self) -> str:
@@ -59,7 +69,8 @@ class ModulePlan:
 def plan_build(
     settings: Settings,
     specs: Sequence[ModuleSpec],
-    model: ModelSource,
+    identity: Identity,
+    tokenizer: TextTokenizer,
     layout: Layout,
     registry: Registry,
     store: Store,
@@ -69,7 +80,8 @@ def plan_build(
     """Plans for `specs` (or those named in `only`, with their ancestors), parents first.
 
     Raises:
-        SourceError, ParentUnknown, ParentCycle, ScopeTooWide, DocumentTooLong, ModuleUnknown: bad input, nothing done.
+        SourceError, ParentUnknown, ParentCycle, ScopeTooWide, DocumentTooLong, ModuleUnknown, InvalidSetting (golden
+            tests): bad input, nothing done.
     """
     plans: dict[str, ModulePlan] = {}
     for spec in in_build_order(specs, only):
@@ -77,7 +89,8 @@ def plan_build(
         if parent:
             check_scope(spec, parent.spec)
         documents = sources.collect(settings.root, spec.sources, max_bytes=settings["build.max_source_bytes"])
-        plan = plan_module(settings, spec, parent, documents, model, layout)
+        plan = plan_module(settings, spec, parent, documents, identity, tokenizer, layout)
+        plan.golden = suite_of(settings.root, spec)
         decide(plan, registry, store)
         plans[spec.module_id] = plan
     return list(plans.values())
@@ -88,7 +101,8 @@ def plan_module(
     spec: ModuleSpec,
     parent: ModulePlan | None,
     documents: list[Document],
-    model: ModelSource,
+    identity: Identity,
+    tokenizer: TextTokenizer,
     layout: Layout,
 ) -> ModulePlan:
     """Inputs, key and token ids of one module behind `parent`. What to do about it is for `decide`.
@@ -97,33 +111,32 @@ def plan_module(
         DocumentTooLong, ModelMismatch.
     """
     text = sources.join(documents)
-    inputs: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "module_id": spec.module_id,
-        "title": spec.title,
-        "tenant_id": spec.tenant,
-        "acl": str(spec.scope),
-        "sources": [{"path": d.path, "media": d.media, "text_digest": d.text_digest} for d in documents],
-        "layout": layout.definition(),
-        "parent": parent.key if parent else None,
-        "model": model.facts.fingerprint,
-        "tokenizer": model.facts.tokenizer_fingerprint,
-        "dtype": model.facts.geometry.dtype,
-        "codec": "plain",
-        "prefill_chunk": settings["build.prefill_chunk"],
-        "shard_bytes": settings["build.shard_bytes"],
-    }
+    inputs = inputs_of(settings, spec, parent.key if parent else None, documents, identity)
     token_ids = layout.static_ids(
-        model.tokenizer, is_root=parent is None, content=text, title=spec.title, module=spec.module_id
+        tokenizer, is_root=parent is None, content=text, title=spec.title, module=spec.module_id
     )
     plan = ModulePlan(spec, parent, documents, layout, inputs, key_of(inputs), token_ids)
-    _check_length(plan, model.facts.max_positions)
-    if (largest := max(token_ids, default=0)) >= model.facts.vocabulary:
+    _check_length(plan, identity.max_positions)
+    if (largest := max(token_ids, default=0)) >= identity.vocabulary:
         raise ModelMismatch(
-            f"the tokenizer gives token {largest}, the model has {model.facts.vocabulary} tokens",
+            f"the tokenizer gives token {largest}, the model has {identity.vocabulary} tokens",
             hint="the model directory holds the tokenizer of another model",
         )
     return plan
+
+
+def identity_of(model: ModelSource, layout: Layout) -> Identity:
+    """What keys depend on beside a module's own sources."""
+    facts = model.facts
+    return Identity(
+        facts.fingerprint,
+        facts.tokenizer_fingerprint,
+        facts.geometry.dtype,
+        layout.definition(),
+        facts.geometry.bytes_per_token,
+        facts.max_positions,
+        facts.vocabulary,
+    )
 
 
 def _check_length(plan: ModulePlan, limit: int) -> None:
@@ -142,60 +155,53 @@ def decide(plan: ModulePlan, registry: Registry, store: Store) -> None:
     try:
         plan.record = registry.get(plan.spec.module_id, plan.version)
     except (ModuleUnknown, VersionUnknown):
+        plan.record = None
+    if forbidden := _forbidden(plan, registry):
+        plan.action, plan.reasons = "withhold", [forbidden]
+        return
+    if plan.record is None:
         plan.reasons = _differences(plan, registry)
+        plan.donor = find_donor(plan, registry, store)
+        plan.action = "reissue" if plan.donor else "compile"
         return
     record, parent = plan.record, plan.parent
     if parent and (parent.record is None or parent.action == "compile" or _parent_moved(record, parent.record)):
-        plan.reasons = [f"parent {parent.spec.module_id} is compiled again"]
+        plan.reasons = [Reason("parent", f"parent {parent.spec.module_id} is compiled again", parent.spec.module_id)]
         return
-    try:
-        store.locate(record.digest)
-    except StoreError:
-        plan.reasons = ["its artifact is missing"]
+    if not store.has(record.digest):
+        plan.reasons = [Reason("missing", "its artifact is missing", record.digest)]
         return
-    plan.action = "current" if record.state == "live" else "publish"
-    if plan.action == "publish":
-        plan.reasons = [f"compiled before, now {record.state}"]
+    if record.state == "live" and (why := due(record, plan.spec)):
+        plan.action, plan.reasons = "renew", [Reason("expired", why)]
+        return
+    if record.state == "live":
+        plan.action = "current"
+        return
+    plan.action = "publish"
+    plan.reasons = [Reason("state", f"compiled before, now {record.state}", "", "live", record.state)]
+
+
+def _forbidden(plan: ModulePlan, registry: Registry) -> Reason | None:
+    """Why nothing may be made of these inputs, whatever is on the disk."""
+    name, parent = plan.spec.module_id, plan.parent
+    if plan.record.state == "revoked" if plan.record else registry.was_revoked(name, plan.version):
+        return Reason("state", f"{name}@{plan.version} is revoked: change its sources or layout", "", "live", "revoked")
+    if parent and parent.action == "withhold":
+        return Reason("parent", f"its parent {parent.spec.module_id} is left out", parent.spec.module_id)
+    return None
 
 
 def _parent_moved(record: VersionRecord, parent: VersionRecord) -> bool:
     return record.parent is None or record.parent.digest != parent.digest
 
 
-def _differences(plan: ModulePlan, registry: Registry) -> list[str]:
-    """Why no registered version has this key: compared with the newest one of the module."""
+def _differences(plan: ModulePlan, registry: Registry) -> list[Reason]:
+    """Why no registered version has this key: compared with the live one of the module, or else its newest."""
     try:
         newest = registry.versions(plan.spec.module_id)
     except ModuleUnknown:
         newest = []
     if not newest:
-        return ["new module"]
+        return [Reason("new", "new module")]
     live = next((r for r in newest if r.state == "live"), newest[0])
-    old, new = live.inputs, plan.inputs
-    reasons = _source_changes(old.get("sources", []), new["sources"])
-    if old.get("parent") != new["parent"]:
-        reasons.append(f"parent {plan.spec.parent} changed" if plan.spec.parent else "it has no parent any more")
-    names = {
-        "title": "title",
-        "tenant_id": "tenant",
-        "acl": "acl",
-        "layout": "layout",
-        "model": "model",
-        "tokenizer": "tokenizer",
-        "dtype": "dtype",
-        "codec": "codec",
-        "prefill_chunk": "prefill chunk",
-        "shard_bytes": "shard size",
-        "format_version": "artifact format",
-    }
-    return reasons + [f"{name} changed" for key, name in names.items() if old.get(key) != new[key]]
-
-
-def _source_changes(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[str]:
-    before, after = ({s["path"]: s["text_digest"] for s in entries} for entries in (old, new))
-    changes = [f"source changed: {p}" for p in after if p in before and before[p] != after[p]]
-    changes += [f"source added: {p}" for p in after if p not in before]
-    changes += [f"source removed: {p}" for p in before if p not in after]
-    if not changes and old != new:
-        changes.append("sources reordered")
-    return changes
+    return list(compare_inputs(live.inputs, plan.inputs, plan.spec.parent))

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from quire import sources
 from quire.artifact import digest_bytes, open_artifact
-from quire.compiler.family import check_scope
 from quire.compiler.layout import Layout
-from quire.compiler.planning import ROOM_FOR_ANSWER, ModulePlan, decide, plan_module
+from quire.compiler.planning import ROOM_FOR_ANSWER, ModulePlan, decide, identity_of, plan_module
 from quire.core import ModuleSpec
-from quire.errors import DocumentTooLong, ModelMismatch
+from quire.errors import DocumentTooLong, InvalidSetting, ModelMismatch, ModuleUnknown
 from quire.settings import check_title
 from quire.sources import Document
+from quire.staleness import check_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quire.golden import Suite
     from quire.model import ModelSource
     from quire.registry import Registry, VersionRecord
     from quire.settings import Settings
@@ -37,6 +40,8 @@ def plan_standalone(
     With `split`, a document that does not fit the model's context becomes several modules of one level, each named
     ``<name>-<heading>``; one that fits stays one.
 
+    Each is to pass the golden tests that a registered version of its name declares.
+
     Raises:
         InvalidSetting, SourceError, DocumentTooLong, ModuleUnknown, VersionUnknown, NoLiveVersion, ChainBroken,
         ModelMismatch, ScopeTooWide, ArtifactError, StoreError.
@@ -46,16 +51,43 @@ def plan_standalone(
     if parent:
         check_scope(spec, parent.spec)
     documents = sources.collect(settings.root, spec.sources, max_bytes=settings["build.max_source_bytes"])
+    identity = identity_of(model, layout)
     try:
-        plans = [plan_module(settings, spec, parent, documents, model, layout)]
+        plans = [plan_module(settings, spec, parent, documents, identity, model.tokenizer, layout)]
     except DocumentTooLong:
         if not split:
             raise
         pieces = _cut(spec, parent, documents, model, layout)
-        plans = [plan_module(settings, part, parent, [section], model, layout) for part, section in pieces]
+        of = (identity, model.tokenizer, layout)
+        plans = [plan_module(settings, part, parent, [section], *of) for part, section in pieces]
     for plan in plans:
+        present = _present(plan.spec.module_id, registry)
+        _check_owner(plan.spec, present)
+        plan.golden = _inherited(present, registry)
         decide(plan, registry, store)
     return plans
+
+
+def _present(module_id: str, registry: Registry) -> list[VersionRecord]:
+    """What is registered under the name: the live version first, then the newest."""
+    try:
+        return sorted(registry.versions(module_id), key=lambda record: record.state != "live")
+    except ModuleUnknown:
+        return []
+
+
+def _check_owner(spec: ModuleSpec, present: Sequence[VersionRecord]) -> None:
+    """Raises InvalidSetting: the name is another tenant's."""
+    if present and present[0].tenant_id != spec.tenant:
+        raise InvalidSetting(
+            f"{spec.module_id} is registered there for the tenant {present[0].tenant_id!r}, not for {spec.tenant!r}",
+            hint="choose another --name, or build it in its own project",
+        )
+
+
+def _inherited(present: Sequence[VersionRecord], registry: Registry) -> Suite | None:
+    """The golden tests that the module has by now: a version that comes without a project must pass them too."""
+    return next((suite for record in present if (suite := registry.golden.declared(record))), None)
 
 
 def registered(record: VersionRecord, model: ModelSource, registry: Registry, store: Store) -> ModulePlan:
@@ -73,7 +105,10 @@ def registered(record: VersionRecord, model: ModelSource, registry: Registry, st
         )
     plan: ModulePlan | None = None
     for link in registry.chain(record):
-        with open_artifact(store.locate(link.digest), expect_digest=link.digest) as artifact:
+        with (
+            store.lease(link.digest) as lease,
+            open_artifact(lease.directory, expect_digest=link.digest) as artifact,
+        ):
             token_ids = artifact.token_ids
         plan = ModulePlan(
             spec=ModuleSpec(link.module_id, (), None, link.title, link.tenant_id, link.scope),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quire.model import GrowingKV, Row, forward, prefill
+from quire.model import Row, forward, prefill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ def compare(
             says at each position what it would have chosen: the same question, asked in a fraction of the time.
     """
     began = time.perf_counter()
-    kv = GrowingKV(model.geometry)
+    kv = model.new_kv()
     first = prefill(model, chain, kv, suffix_ids, chunk)
     restored_seconds = time.perf_counter() - began
     restored = [int(first.argmax())]

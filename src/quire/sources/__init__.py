@@ -1,7 +1,7 @@
 """Readers: reviewed files of knowledge in, canonical text out. The same bytes give the same text."""
 
 from quire.sources.canonical import canonicalize
-from quire.sources.collecting import collect
+from quire.sources.collecting import collect, places
 from quire.sources.document import Document, Media
 from quire.sources.headings import Section, split_headings
 from quire.sources.joining import join
@@ -16,6 +16,7 @@ __all__ = [
     "canonicalize",
     "collect",
     "join",
+    "places",
     "read_source",
     "split_headings",
 ]

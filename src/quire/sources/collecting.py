@@ -34,23 +34,42 @@ def collect(root: Path, patterns: Sequence[str], *, max_bytes: int = MAX_BYTES) 
     Raises SourceNotFound for a pattern that matches nothing, SourceUnreadable for a path or link that leads
     out, and what `read_source` raises.
     """
-    if not root.is_dir():
-        raise SourceNotFound(f"{root}: expected a directory of sources, found none", hint=did_you_mean(root))
     documents: list[Document] = []
+    for found in _each(root, patterns):
+        try:
+            documents.append(read_source(found.path, max_bytes=max_bytes, name=found.name))
+        except SourceEmpty:
+            # Code has empty files on purpose (__init__.py); an empty page of prose is a mistake.
+            if found.explicit or kind_of(found.name) != "code":
+                raise
+    return documents
+
+
+def places(root: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files and directories at or below which everything lies that `patterns` name, whether or not it is there.
+
+    Raises SourceNotFound, SourceUnreadable for a pattern that is none.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        path = _located(root, pattern)
+        globbed = has_magic(pattern) and not os.path.lexists(path)
+        found.append(Path(fixed_prefix(path.as_posix())[0]) if globbed else path)
+    return found
+
+
+def _each(root: Path, patterns: Sequence[str]) -> Iterator[_Found]:
+    if not root.is_dir():
+        raise SourceNotFound(
+            f"{root}: expected a directory of sources, found none", hint=did_you_mean(root) or "check the path"
+        )
     seen: set[str] = set()
     for pattern in patterns:
         for found in _matches(root, pattern):
             real = os.path.realpath(found.path)
-            if real in seen:
-                continue
-            seen.add(real)
-            try:
-                documents.append(read_source(found.path, max_bytes=max_bytes, name=found.name))
-            except SourceEmpty:
-                # Code has empty files on purpose (__init__.py); an empty page of prose is a mistake.
-                if found.explicit or kind_of(found.name) != "code":
-                    raise
-    return documents
+            if real not in seen:
+                seen.add(real)
+                yield found
 
 
 def _matches(root: Path, pattern: str) -> list[_Found]:
@@ -110,7 +129,8 @@ def _glob(root: Path, pattern: str, path: Path) -> list[_Found]:
     base = Path(prefix)
     if not base.is_dir():
         raise SourceNotFound(
-            f"{pattern}: expected a directory {_name(root, base)}, found none", hint=did_you_mean(base)
+            f"{pattern}: expected a directory {_name(root, base)}, found none",
+            hint=did_you_mean(base) or "check the path",
         )
     _require_inside(base, _boundary(root, pattern, base), pattern)
     wanted = glob_pattern(rest)

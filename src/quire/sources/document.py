@@ -7,7 +7,7 @@ from typing import Literal
 
 from blake3 import blake3
 
-Media = Literal["markdown", "text", "html", "pdf", "code", "json", "openapi"]
+Media = Literal["markdown", "text", "html", "pdf", "code", "json", "openapi", "mcp"]
 
 
 @dataclass(frozen=True, slots=True)

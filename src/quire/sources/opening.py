@@ -93,7 +93,9 @@ def _cannot_open(path: Path, name: str, error: OSError | ValueError) -> SourceEr
             hint="fix or remove the link",
         )
     if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG) or isinstance(error, ValueError):
-        return SourceNotFound(f"{name}: expected a file, found nothing there", hint=did_you_mean(path))
+        return SourceNotFound(
+            f"{name}: expected a file, found nothing there", hint=did_you_mean(path) or "check the path"
+        )
     if number in (errno.EACCES, errno.EPERM):
         return SourceUnreadable(f"{name}: expected a readable file, but permission was denied", hint="chmod +r it")
     return SourceUnreadable(f"{name}: expected a readable file, but opening failed: {_reason(error)}")

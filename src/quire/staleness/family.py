@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from quire.access import scope_within
 from quire.errors import ModuleUnknown, ParentCycle, ParentUnknown, ScopeTooWide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from quire.core import ModuleSpec, Scope
+    from quire.core import ModuleSpec
 
 
 def in_build_order(specs: Sequence[ModuleSpec], only: Iterable[str] = ()) -> list[ModuleSpec]:
@@ -57,15 +58,9 @@ def check_scope(child: ModuleSpec, parent: ModuleSpec) -> None:
     Raises:
         ScopeTooWide.
     """
-    if not _within(child.scope, parent.scope):
+    if not scope_within(child.scope, parent.scope):
         raise ScopeTooWide(
             f"module {child.module_id} ({child.scope}) would be visible to more readers than its parent "
             f"{parent.module_id} ({parent.scope})",
             hint=f"narrow acl of {child.module_id}, or give it a wider parent",
         )
-
-
-def _within(inner: Scope, outer: Scope) -> bool:
-    if outer.kind == "public" or inner == outer:
-        return True
-    return outer.kind == "tenant" and inner.kind != "public" and inner.owner.split("/")[0] == outer.owner
