@@ -13,6 +13,7 @@ from openai import OpenAI
 from quire import open_project
 
 from .process import Server
+from .two_tenants import SETTINGS, TwoTenants, build
 
 PROJECT = """
 [model]
@@ -51,20 +52,25 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
-    """A built project."""
-    root = tmp_path_factory.mktemp("shop")
+def unserved_shop(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
+    """A built project. A copy of one that is served has a server in its registry, which changes wait for in vain."""
+    root = tmp_path_factory.mktemp("unserved")
     write_shop(root, tiny_model_dir)
     with open_project(root) as project:
         project.build()
     return root
 
 
+@pytest.fixture(scope="session")
+def shop(unserved_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built project to be served as it is."""
+    return Path(shutil.copytree(unserved_shop, tmp_path_factory.mktemp("shop") / "shop"))
+
+
 @pytest.fixture
-def own_shop(shop: Path, tmp_path: Path) -> Path:
+def own_shop(unserved_shop: Path, tmp_path: Path) -> Path:
     """A copy to change."""
-    shutil.copytree(shop, tmp_path / "shop")
-    return tmp_path / "shop"
+    return Path(shutil.copytree(unserved_shop, tmp_path / "shop"))
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +79,7 @@ def server(shop: Path) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(server: Server) -> Iterator[OpenAI]:
     with server.openai() as client:
         yield client
@@ -88,6 +94,18 @@ def start_server(shop: Path) -> Iterator[StartServer]:
             return stack.enter_context(Server(project, **settings))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> TwoTenants:
+    """A project of two tenants for one file's tests: what they do stands in its audit log."""
+    return build(tmp_path_factory.mktemp("tenants") / "project", tiny_model_dir)
+
+
+@pytest.fixture(scope="module")
+def tenants_server(tenants: TwoTenants) -> Iterator[Server]:
+    with Server(tenants.root, **SETTINGS) as running:
+        yield running
 
 
 def write_shop(root: Path, model: Path | str) -> None:

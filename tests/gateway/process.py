@@ -66,15 +66,28 @@ class Server:
         names = ("quire_answers_running", "quire_answers_waiting", "quire_pool_leases")
         return not any(self.metric(name) for name in names)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
     def terminate(self) -> None:
         """Ask for a graceful shutdown."""
         os.kill(self._process.pid or 0, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As the system does when memory runs out: no shutdown of any kind."""
+        os.kill(self._process.pid or 0, signal.SIGKILL)
+        self._process.join(SECONDS)
 
     def end(self) -> tuple[int | None, tuple[int, int, int], str]:
         """Wait for the end: exit code; leases, waiting, running requests that were left; the log."""
         left = self._report()
         self._process.join(SECONDS)
-        return self._process.exitcode, left, self._log.read_text(encoding="utf-8")
+        return self._process.exitcode, left, self.log()
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text(encoding="utf-8")
 
     def _report(self) -> Any:
         """What the process says next."""
@@ -83,7 +96,7 @@ class Server:
                 return self._reports.recv()
         except EOFError:
             self._process.join()
-        raise RuntimeError(f"the server said nothing: {self._log.read_text(encoding='utf-8')}")
+        raise RuntimeError(f"the server said nothing: {self.log()}")
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -9,7 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quire.gateway.schemas import ChatFields, CompletionFields
+from quire.errors import InvalidRequest
+from quire.gateway.body import parse_fields
+from quire.gateway.endpoints import ENDPOINTS
+from quire.gateway.schemas import (
+    AnswerFields,
+    CanaryFields,
+    ChangeFields,
+    ChatFields,
+    CompletionFields,
+    ExplainFields,
+    Fields,
+    KeyFields,
+    ReasonFields,
+)
 
 from .process import Server
 
@@ -71,3 +85,30 @@ def test_no_bytes_are_answered_with_a_failure(server: Server, content: bytes) ->
         "/v1/completions", content=content, headers={"content-type": "application/json"}
     )
     assert response.status_code == 400
+
+
+GOOD: dict[type[Fields], dict[str, Any]] = {
+    ChatFields: {"model": "quire", "messages": QUESTION},
+    CompletionFields: {"model": "quire", "prompt": "A bolt"},
+    ExplainFields: {"question": "What does a bolt cost?"},
+    KeyFields: {"title": "kiosk"},
+    ReasonFields: {"reason": "lost"},
+    ChangeFields: {"reason": "lost", "version": "0123"},
+    CanaryFields: {"reason": "new prices", "version": "0123", "percent": 5},
+}
+
+
+def test_every_body_has_an_example() -> None:
+    assert set(GOOD) == {endpoint.takes for endpoint in ENDPOINTS if endpoint.takes is not None}
+
+
+@pytest.mark.parametrize("schema", GOOD)
+@pytest.mark.parametrize("name", ["", "reasn", "tools", "refusal"])
+def test_an_unknown_field_is_refused_even_if_it_is_null(schema: type[Fields], name: str) -> None:
+    """OpenAI's protocol has fields that may be empty, where that protocol is spoken."""
+    body = json.dumps({**GOOD[schema], name: None}).encode()
+    if issubclass(schema, AnswerFields) and name == "tools":
+        parse_fields(body, schema)
+    else:
+        with pytest.raises(InvalidRequest, match="is not a field of this request"):
+            parse_fields(body, schema)

@@ -9,6 +9,7 @@ from typing import Any
 from openai import OpenAI
 from openai.types import Completion
 
+from quire.access import LOCAL
 from quire.answering import Question
 from quire.core import Sampling
 from quire.project import open_project
@@ -24,7 +25,7 @@ def complete(client: OpenAI, prompt: str | list[str] = PROMPT, **options: Any) -
 def test_it_goes_on_as_the_project_does(client: OpenAI, shop: Path) -> None:
     with open_project(shop) as project:
         question = Question(prompt=PROMPT, sampling=Sampling(max_tokens=16))
-        expected = project.runtime.answerer.ask(question)
+        expected = project.runtime.answerer.ask(question, LOCAL)
         text = expected.text()
     completion = complete(client)
     assert completion.object == "text_completion"

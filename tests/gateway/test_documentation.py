@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quire.gateway.app import ENDPOINTS
+from quire.gateway.endpoints import ENDPOINTS, OPEN_ENDPOINTS
 from quire.gateway.error_bodies import STATUS, error_body
 from quire.gateway.schemas import ChatFields, CompletionFields
 from quire.gateway.unsupported import IGNORED, REFUSED
@@ -21,7 +21,7 @@ QUOTED = set(re.findall(r"`([^`\n]+)`", PAGE))
 
 def test_every_path() -> None:
     documented = set(re.findall(r"^\| `(GET|POST) (\S+)` \|", PAGE, re.MULTILINE))
-    assert documented == {(method, path.replace(":path", "")) for method, path, _ in ENDPOINTS}
+    assert documented == {(one.method, one.path.replace(":path", "")) for one in (*ENDPOINTS, *OPEN_ENDPOINTS)}
 
 
 @pytest.mark.parametrize("name", sorted({*ChatFields.model_fields, *CompletionFields.model_fields, *IGNORED, *REFUSED}))
@@ -41,8 +41,8 @@ def test_every_setting() -> None:
     assert {name for name in BY_NAME if name.startswith("server.")} <= named
 
 
-def test_every_metric(server: Server) -> None:
-    documented = set(re.findall(r"^\| `(quire_\w+)` \|", PAGE, re.MULTILINE))
-    lines = server.get("/metrics").text.splitlines()
-    shown = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-    assert documented == {name for name in shown if not name.endswith("_created")}
+def test_the_description_for_programs_has_every_path(server: Server) -> None:
+    described = server.get("/v1/openapi.json").json()
+    paths = {(method.upper(), path) for path, operations in described["paths"].items() for method in operations}
+    assert paths == {(one.method, one.path.replace(":path", "")) for one in (*ENDPOINTS, *OPEN_ENDPOINTS)}
+    assert set(described["components"]["schemas"]) >= {one.gives for one in (*ENDPOINTS, *OPEN_ENDPOINTS)}

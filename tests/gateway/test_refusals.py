@@ -9,6 +9,10 @@ import openai
 import pytest
 from openai import OpenAI
 
+from quire.errors import RegistryUnreachable
+from quire.gateway.error_bodies import error_body
+from quire.registry import MADE, NOT_MADE, UNKNOWN, telling
+
 from .process import Server
 
 USER = {"role": "user", "content": "What does a bolt cost?"}
@@ -44,7 +48,7 @@ BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": True, "top_logprobs": 21}, "logprobs"),
     ({"seed": 2**64}, "seed"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
-    ({"extra_body": {"quire": {"intent": "refund"}}}, "quire.intent"),
+    ({"extra_body": {"quire": {"purpose": "refund"}}}, "quire.purpose"),
     ({"extra_body": {"quire": {"module": "Not A Name"}}}, "quire.module"),
     ({"n": 2, "extra_body": {"quire": {"session": "s"}}}, "n"),
     ({"model": "quire/company", "extra_body": {"quire": {"module": "prices"}}}, "quire.module"),
@@ -98,7 +102,6 @@ def test_a_bad_completion_names_the_field(client: OpenAI, options: dict[str, Any
         ({"model": "quire/"}, openai.NotFoundError, "model_not_found"),
         ({"model": "quire/nothing"}, openai.NotFoundError, "module_unknown"),
         ({"extra_body": {"quire": {"module": "prices@ffffff"}}}, openai.NotFoundError, "version_unknown"),
-        ({"messages": [{"role": "user", "content": "Hello?"}]}, openai.UnprocessableEntityError, "no_route"),
         ({"messages": [USER, USER]}, openai.BadRequestError, "invalid_request"),
         ({"messages": [{"role": "user", "content": " "}]}, openai.BadRequestError, "invalid_request"),
         ({"max_tokens": 2048}, openai.BadRequestError, "context_length_exceeded"),
@@ -185,3 +188,16 @@ def test_paths_that_are_not_there(server: Server, method: str, path: str, status
     response = httpx.request(method, server.url + path)
     assert response.status_code == status
     assert response.json()["error"]["code"] == code
+    assert len(response.headers.get_list("allow")) == (status == 405)
+
+
+def test_a_change_that_failed_says_whether_it_was_made_and_nothing_of_the_server() -> None:
+    said = {}
+    for outcome in (NOT_MADE, UNKNOWN, MADE):
+        with pytest.raises(RegistryUnreachable) as refused, telling(NOT_MADE), telling(outcome):
+            raise RegistryUnreachable("the registry postgresql://db.internal/quire cannot be reached")
+        said[outcome] = error_body(refused.value)["error"]["message"]
+        assert str(refused.value).endswith(f"cannot be reached; {outcome}"), "what was said first stays"
+    assert all(f"the registry cannot be reached; {outcome}." in text for outcome, text in said.items())
+    assert "db.internal" not in "".join(said.values())
+    assert "change" not in error_body(RegistryUnreachable("of a read"))["error"]["message"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from quire import open_project
 from quire.model import DEFAULT_MODEL
+from quire.registry import AuditFilter
 
 from .conftest import StartServer, write_shop
 from .process import Server, eventually
@@ -85,13 +88,60 @@ def test_sigterm_lets_a_stream_finish(start_server: StartServer) -> None:
         assert server.get("/healthz").status_code == 200
         refused = server.post("/v1/chat/completions", json=body())
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_stopped")
-        assert "retry-after" in refused.headers
+        assert int(refused.headers["retry-after"]) > 0
+        assert refused.headers["connection"] == "close"
+        assert server.get("/v1/models").json()["error"]["code"] == "engine_stopped"
+        assert server.get("/metrics").headers["connection"] == "close"
         rest = [line for line in lines if line]
     assert rest[-1] == "data: [DONE]"
     assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
     code, left, log = server.end()
     assert (code, left) == (0, (0, 0, 0))
-    assert "Traceback" not in log
+    assert ["shutting down answers=1" in log, "stopped" in log, "exception=" in log] == [True, True, False]
+
+
+def test_what_does_not_finish_in_time_is_ended_and_everything_is_written(
+    own_shop: Path, start_server: StartServer
+) -> None:
+    month = f"{datetime.now(UTC):%Y-%m}"
+    with open_project(own_shop) as project:
+        written, used = project.registry.audit.head().records, sum(project.registry.use.all(month).values())
+    server = start_server(own_shop, **{"server.drain_seconds": 0.3, "audit.texts": "true"})
+    with (
+        httpx.Client(base_url=server.url, timeout=60) as client,
+        client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as response,
+    ):
+        lines = response.iter_lines()
+        next(lines)
+        server.terminate()
+        rest = [line for line in lines if line]
+    assert rest[-2] == "event: error"
+    error = json.loads(rest[-1].removeprefix("data: "))["error"]
+    assert (error["code"], "stopped before the answer was complete" in error["message"]) == ("engine_stopped", True)
+    assert server.end()[0] == 0
+    with open_project(own_shop) as project:
+        given, decided = (r for r in project.registry.audit.newest(AuditFilter(), 2) if r.sequence > written)
+        used = sum(project.registry.use.all(month).values()) - used
+    assert (given.kind, given.why, given.module) == ("answer.given", "cancelled", "prices")
+    assert (decided.kind, decided.module) == ("route.decision", "prices")
+    assert given.details["question"] == QUESTIONS["prices"]
+    assert used > 10, "tokens of the question and of what there was of the answer"
+
+
+def test_a_second_signal_ends_everything_at_once(start_server: StartServer) -> None:
+    server = start_server(**{"server.drain_seconds": 3600})
+    with (
+        httpx.Client(base_url=server.url, timeout=60) as client,
+        client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as response,
+    ):
+        lines = response.iter_lines()
+        next(lines)
+        server.terminate()
+        assert eventually(lambda: server.get("/readyz").status_code == 503)
+        began = time.monotonic()
+        server.terminate()
+        assert "event: error" in list(lines)
+    assert (server.end()[0], time.monotonic() - began < 5) == (0, True)
 
 
 def test_a_full_queue_and_a_shutdown_that_does_not_wait(start_server: StartServer) -> None:
@@ -116,7 +166,7 @@ def test_a_full_queue_and_a_shutdown_that_does_not_wait(start_server: StartServe
         waiting.join()
     code, left, log = server.end()
     assert (code, left) == (0, (0, 0, 0))
-    assert "Traceback" not in log
+    assert "exception=" not in log
 
 
 def _expect_stopped(server: Server) -> None:

@@ -27,7 +27,8 @@ def test_modules(server: Server, shop: Path) -> None:
         record = project.registry.live("prices")
         chain = [str(link.ref) for link in project.registry.chain(record)]
     one = server.get("/v1/modules/prices").json()
-    assert one == {**listed[1], "chain": chain, "versions": [{"version": record.version, "state": "live"}]}
+    versions = [{"version": record.version, "state": "live"}]
+    assert one == {**listed[1], "chain": chain, "versions": versions, "golden": None}
     assert (one["version"], one["digest"], one["tokens"]) == (record.version, record.digest, record.token_count)
     assert one["parent"] == chain[0]
     assert server.get(f"/v1/modules/prices@{record.version[:6]}").json() == one
@@ -37,7 +38,8 @@ def test_a_route_is_explained_as_it_is_taken(server: Server, client: OpenAI) -> 
     body = {"question": "Does the parcel hold a bolt of this price?"}
     explained = server.post("/v1/routes/explain", json=body).json()
     assert explained["module"] == "prices"
-    assert explained["candidates"] == ["prices", "shipping"]
+    assert [(c["module"], c["stage"]) for c in explained["candidates"]] == [("prices", "rule"), ("shipping", "rule")]
+    assert explained["passed"] == ["explicit: the request gives no hint"]
     assert "keyword 'bolt'" in explained["reason"]
     answer = client.chat.completions.create(
         model="quire", max_tokens=1, messages=[{"role": "user", "content": body["question"]}]
@@ -48,13 +50,16 @@ def test_a_route_is_explained_as_it_is_taken(server: Server, client: OpenAI) -> 
     }
     named = server.post("/v1/routes/explain", json={**body, "quire": {"module": "shipping"}}).json()
     assert (named["module"], named["stage"]) == ("shipping", "explicit")
-    nobody = server.post("/v1/routes/explain", json={"question": "Hello?"})
-    assert (nobody.status_code, nobody.json()["error"]["code"]) == (422, "no_route")
+    nobody = server.post("/v1/routes/explain", json={"question": "Hello?"}).json()
+    assert (nobody["module"], nobody["version"], nobody["stage"], nobody["chain"]) == (None, None, "fallback", [])
+    assert "rule: no keyword, pattern or condition applies" in nobody["reason"]
 
 
 def test_health(server: Server) -> None:
     assert server.get("/healthz").json() == {"status": "ok"}
-    assert server.get("/readyz").json() == {"status": "ready"}
+    readiness = server.get("/readyz").json()
+    assert readiness["status"] == "ready"
+    assert all(check == {"ok": True} for check in readiness["checks"].values())
 
 
 def test_metrics_count_what_was_done(server: Server, client: OpenAI) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire.core import Scope
+from quire.core import RouteSpec, Scope
 from quire.errors import InvalidSetting, ProjectNotFound, SettingsError, UnknownSetting
-from quire.settings import BY_NAME, SETTINGS, find_project, load_settings, parse_scope
+from quire.settings import BY_NAME, SETTINGS, TenantLimits, find_project, load_settings, parse_scope
 
 MODULE = '[modules.prices]\nsources = ["a.md"]\n'
 
@@ -47,13 +48,18 @@ def test_a_setting_comes_from_the_file_and_the_environment_wins(file: Path, name
     second: Any = setting.choices[0] if setting.choices else "other"
     if isinstance(setting.default, bool):
         first, second = True, False
-    elif setting.least is not None:
+    elif isinstance(setting.default, int | float) and setting.least is not None:
         first, second = type(setting.default)(setting.most), type(setting.default)(setting.least)
-    toml = f'"{first}"' if isinstance(first, str) else str(first).lower()
+    if name in ADDRESSES:
+        first, second = ADDRESSES[name][0][1], ADDRESSES[name][0][0]
+    if isinstance(setting.default, tuple):
+        first, second = ("a, b", "c"), ("d",)
+    toml = json.dumps(first)
     text = f"[{section}]\n{key} = {toml}\n"
     assert load(file, text)[name] == first
     variable = "QUIRE_" + name.upper().replace(".", "_")
-    assert load(file, text, **{variable: str(second)})[name] == second
+    written = json.dumps(second) if isinstance(second, tuple) else str(second)
+    assert load(file, text, **{variable: written})[name] == second
 
 
 WRONG = [
@@ -72,7 +78,7 @@ WRONG = [
     "[server]\ndrain_seconds = nan",
     "[server]\ndrain_seconds = inf",
     "[server]\ndrain_seconds = -1",
-    "[server]\nallow_unauthenticated = 1",
+    "[access]\nkeys = 1",
     "[project]\nname = 'Two Words'",
     "[project]\ntenant = ''",
 ]
@@ -94,7 +100,7 @@ def test_a_wrong_value_is_refused_by_name(file: Path, text: str) -> None:
         ("QUIRE_MODEL_THREADS", "many"),
         ("QUIRE_MODEL_THREADS", ""),
         ("QUIRE_SERVER_DRAIN_SECONDS", "nan"),
-        ("QUIRE_SERVER_ALLOW_UNAUTHENTICATED", "yes"),
+        ("QUIRE_ACCESS_KEYS", "yes"),
         ("QUIRE_MODEL_DTYPE", "FLOAT32"),
         ("QUIRE_LAYOUT_FILE", "a\tb"),
     ],
@@ -111,7 +117,7 @@ def test_a_wrong_variable_is_refused_by_name(variable: str, value: str) -> None:
         ("[model]\nthread = 1\n", "'model.threads'"),
         (MODULE + 'suorces = ["b.md"]\n', "'sources'"),
         (MODULE + "route = { keyword = [] }\n", "'keywords'"),
-        ("threads = 1\n", "model"),
+        ("dtype = 1\n", "model"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(file: Path, text: str, hint: str) -> None:
@@ -135,7 +141,8 @@ MODULES = [
     (MODULE + 'title = "two\\nlines"\n', "title"),
     (MODULE + f'title = "{"x" * 513}"\n', "title"),
     (MODULE + 'acl = "everyone"\n', "acl 'everyone'"),
-    (MODULE + 'route = { patterns = ["("] }\n', "pattern '('"),
+    (MODULE + 'route = { patterns = ["("] }\n', "toml: '(': missing )"),
+    (MODULE + 'route = { patterns = ["(a+)+$"] }\n', "can take exponential time"),
     (MODULE + 'route = { patterns = ["a{4294967296}"] }\n', "pattern"),
     (MODULE + f'route = {{ patterns = ["{"(" * 5000}"] }}\n', "pattern"),
     (MODULE + 'route = { priority = "high" }\n', "priority"),
@@ -155,7 +162,7 @@ def test_a_module_has_sensible_defaults(file: Path) -> None:
     (spec,) = load(file, '[project]\ntenant = "acme"\n' + MODULE).modules
     assert (spec.module_id, spec.title, spec.sources) == ("prices", "prices", ("a.md",))
     assert (spec.parent, spec.tenant, spec.scope) == (None, "acme", Scope("tenant", "acme"))
-    assert (spec.keywords, spec.patterns, spec.priority) == ((), (), 0)
+    assert spec.route == RouteSpec()
 
 
 @pytest.mark.parametrize("data", [b"[model", b"\xff\xfe\x00", b"a = [" * 3000, b"[model]\n[model]\n", b"\x00"])
@@ -236,3 +243,107 @@ def test_paths_start_at_the_project(file: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert load(file, "").model_home == tmp_path / "data" / "quire" / "models"
     assert load(file, "[model]\nhome = '~/m'\n").model_home == Path.home() / "m"
+
+
+def test_limits_are_those_of_everybody_but_for_what_a_tenant_has_of_its_own(file: Path) -> None:
+    text = """
+[limits.default]
+requests_per_minute = 300
+tokens_per_minute = 60_000
+[limits.tenants.acme]
+requests_per_minute = 0
+priority = "high"
+"""
+    found = load(file, text)
+    assert found.limits_of("other") == TenantLimits(300, 60_000)
+    assert found.limits_of("acme") == TenantLimits(0, 60_000, priority="high")
+    assert [load(file, "").limits_of("x"), found.limits_of("x").weight] == [TenantLimits(), 4]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[limits]\ndefault = 3",
+        "[limits]\nrequests_per_minute = 3",
+        "[limits.defaults]\nrequests_per_minute = 3",
+        "[limits.default]\nrequests = 3",
+        "[limits.default]\nrequests_per_minute = -1",
+        "[limits.default]\nrequests_per_minute = 1.5",
+        "[limits.default]\nrequests_per_minute = true",
+        "[limits.default]\ntokens_per_minute = 99999999999999999999",
+        "[limits.default]\npriority = 'urgent'",
+        "[limits.default]\npriority = ['high']",
+        "[limits.tenants]\nacme = 3",
+        "[limits.tenants.'Two Words']\nrequests_per_minute = 3",
+        "[limits.tenants.acme]\nconcurrency = 3",
+    ],
+)
+def test_limits_that_cannot_be_meant_are_refused(file: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match=r"limits"):
+        load(file, text)
+
+
+ADDRESSES = {
+    "registry.url": (
+        [
+            "",
+            "registry.db",
+            "sqlite:///x#.db",
+            "postgresql://ann@server:p/w#?@[::1]:5432/quire",
+            "postgresql:///q?host=/t",
+        ],
+        [
+            "mysql://ann:s3cret@host/quire",
+            "postgresql://ann:s3cret@host:none/quire",
+            "sqlite:///x.db?key=s3cret",
+            "://",
+        ],
+    ),
+    "redis.url": (
+        ["", "redis://:s3cret@host:6379/0", "rediss://host", "unix:///run/redis.sock?db=1"],
+        [
+            "host:6379",
+            "http://ann:s3cret@host",
+            "redis://:s3cret@host:none/0",
+            "redis://:s3cret@host/two",
+            "redis:///0",
+        ],
+    ),
+    "redis.prefix": (["quire", "Acme:prod_1/x"], ["", "two words", "{quire}", ":x", "x" * 129]),
+    "store.url": (
+        ["", "s3://bucket/a/b", "gs://bucket", "file:///mnt/two words"],
+        [
+            "bucket",
+            "s3://",
+            "s3://key:s3cret@bucket",
+            "s3://bucket?sig=s3cret",
+            "ftp://host/x",
+            "file:///",
+            "s3://b:x/p",
+        ],
+    ),
+    "store.endpoint": (
+        ["", "http://minio:9000"],
+        ["minio:9000", "http://two words", "s3://minio", "https://", "http://host:99999"],
+    ),
+    "tracing.endpoint": (
+        ["", "https://collector/v1/traces"],
+        ["localhost:4318", "grpc://localhost:4317", "file:///etc/passwd", "ftp://ann:s3cret@host/"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_a_wrong_address_is_found_at_the_start_by_its_name_and_never_told_with_a_secret(name: str) -> None:
+    right, wrong = ADDRESSES[name]
+    variable = "QUIRE_" + name.upper().replace(".", "_")
+    for text in right:
+        assert load_settings(None, {variable: text})[name] == text
+    for text in wrong:
+        with pytest.raises(InvalidSetting) as refused:
+            load_settings(None, {variable: text})
+        said = refused.value.message
+        assert said.startswith(f"{name} in {variable} must be "), text
+        assert ", found " in said
+        assert "s3cret" not in said + refused.value.hint
+        assert refused.value.hint == BY_NAME[name].help

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
 from quire.gateway.error_bodies import INTERNAL, error_response
+from quire.gateway.passage import Passage, route_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Accounting:
-    """ASGI middleware. Puts ``quire.request_id`` into the scope and the header ``x-request-id`` on the response."""
+    """ASGI middleware. Puts a `Passage` into the scope and the header ``x-request-id`` on the response."""
 
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self._app = app
@@ -30,23 +30,27 @@ class Accounting:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = scope["quire.request_id"] = f"req_{uuid.uuid4().hex}"
-        status = 0
+        passage = scope["quire.passage"] = Passage.of(scope, self._gateway.traces)
 
         async def counted(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                passage.status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = passage.call.request_id
+                if self._gateway.draining:
+                    headers["connection"] = "close"
             await send(message)
 
-        try:
-            await self._app(scope, receive, counted)
-        except Exception:
-            log.exception("%s failed", request_id)
-            if status:
-                raise  # too late for another answer: the web server cuts the connection
-            await error_response(Request(scope), INTERNAL)(scope, receive, counted)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._gateway.metrics.requests.labels(route, str(status or 499)).inc()
+        with passage.current():
+            try:
+                await self._app(scope, receive, counted)
+            except Exception:
+                log.exception("a request failed")
+                if passage.status:
+                    raise  # too late for another answer: the web server cuts the connection
+                await error_response(Request(scope), INTERNAL)(scope, receive, counted)
+            finally:
+                route, metrics = route_of(scope), self._gateway.metrics
+                metrics.requests.labels(route, str(passage.status or 499)).inc()
+                metrics.request_seconds.labels(route).observe(passage.seconds)
+                passage.end(scope)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from quire.errors import InvalidRequest, RequestTooLarge
+from quire.gateway.schemas import AnswerFields
 from quire.gateway.unsupported import without_ignored
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ def parse_fields(body: bytes, schema: type[Fields]) -> Fields:
         raise InvalidRequest(
             f"the body must be a JSON object, found {_short(document)}", hint='send {"model": ..., ...}'
         )
+    if issubclass(schema, AnswerFields):
+        document = without_ignored(document, known=schema.model_fields)
     try:
-        return schema.model_validate(without_ignored(document, known=schema.model_fields))
+        return schema.model_validate(document)
     except ValidationError as error:
         raise _named(error.errors(include_url=False)[0], schema) from error
 

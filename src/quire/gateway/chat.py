@@ -28,6 +28,7 @@ async def chat_completions(request: Request) -> Response:
     question = Question(
         turns=tuple(message.turn() for message in fields.messages),
         module=named_module(gateway, fields.model, fields.quire),
+        hints=fields.quire.hints,
         session=fields.quire.session,
         sampling=fields.asked,
     )

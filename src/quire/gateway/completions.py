@@ -28,7 +28,13 @@ async def completions(request: Request) -> Response:
     module = named_module(gateway, fields.model, fields.quire)
     sampling = fields.asked
     questions = [
-        Question(prompt=prompt, module=module, session=fields.quire.session, sampling=sampling)
+        Question(
+            prompt=prompt,
+            module=module,
+            hints=fields.quire.hints,
+            session=fields.quire.session,
+            sampling=sampling,
+        )
         for prompt in fields.prompt
     ]
     return await respond(request, fields, questions, CompletionForm())

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
-from quire.errors import EngineStopped
+from quire import __version__
+from quire.access import LOCAL
+from quire.errors import EngineLoading, EngineStopped, TokenKeysMissing
+from quire.gateway.authentication import open_authenticator
 from quire.gateway.metrics import Metrics
+from quire.gateway.readiness import LiveChains, Readiness, open_modules
+from quire.gateway.watching import open_watch
+from quire.telemetry import fields, open_traces
 
 if TYPE_CHECKING:
     from quire.gateway.generation import Generation
     from quire.project import Project
+    from quire.registry import VersionRecord
+    from quire.settings import Settings
+    from quire.telemetry.traces import Traces
     from quire.wiring import Runtime
+
+log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """One per application. Used from the event loop only, except where it says otherwise."""
+    """One per application. Used from the event loop only, except where it says otherwise.
+
+    Making one raises InvalidSetting for settings of `access` that do not fit together, or traces that cannot be had.
+    """
 
     def __init__(self, project: Project) -> None:
-        self.project = project
-        self.metrics = Metrics()
+        self.project: Project = project
+        self.authenticator = open_authenticator(project.settings, project.access)
+        self.metrics = Metrics(project)
+        self.traces = _open_traces(project.settings)
         self.started_at = int(time.time())
         self.active: set[Generation] = set()
         self.draining = False
+        self._loaded = threading.Event()
+        self.chains = LiveChains(lambda: project.known, self._answering)
+        self.readiness = Readiness(self)
         self._runtime: Runtime | None = None
+        self._watch = open_watch(project)
 
     def load(self) -> None:
         """Load the model and start the engine. Takes seconds: call it from a thread. May be called twice.
@@ -31,15 +53,40 @@ class Gateway:
         Raises:
             ModelError.
         """
-        self._runtime = self.project.runtime
-        self.metrics.watch(self._runtime.pool, self._runtime.scheduler)
+        if self._runtime is not None:
+            return
+        log.info("loading the model")
+        began = time.perf_counter()
+        runtime = self.project.runtime
+        log.info(
+            "the model is loaded",
+            extra=fields(model=runtime.model.facts.name, seconds=round(time.perf_counter() - began, 3)),
+        )
+        try:
+            self.authenticator.check()
+        except TokenKeysMissing as error:  # they may come yet, and API keys open meanwhile
+            log.warning("tokens cannot be checked", extra=fields(why=error.message, hint=error.hint))
+        self.metrics.observed.watch(runtime)
+        self._runtime = runtime
+        if (which := self.project.settings["server.open_modules"]) != "none":
+            open_modules(self, which)
+        self._loaded.set()
+        if self._watch:
+            self._watch.start()
 
     @property
     def runtime(self) -> Runtime:
-        """Raises EngineStopped before `load`."""
+        """Raises EngineLoading before `load`."""
         if self._runtime is None:
-            raise EngineStopped("the model is not loaded yet", hint="ask again when /readyz answers 200")
+            raise _loading()
         return self._runtime
+
+    def restart_needed(self) -> bool:
+        """Whether live versions are for another model than the one that was loaded."""
+        return self._runtime is not None and bool(self._runtime.answerer.fitting.misfits())
+
+    def _answering(self, live: tuple[VersionRecord, ...]) -> tuple[VersionRecord, ...]:
+        return live if self._runtime is None else self._runtime.answerer.fitting.chain(live, LOCAL)
 
     @property
     def most_body_bytes(self) -> int:
@@ -56,11 +103,40 @@ class Gateway:
         if self.draining:
             raise EngineStopped("the server is shutting down", hint="ask again in a moment, or another server")
 
+    def check_loaded(self) -> None:
+        """Raises EngineLoading while `load` has not done all it should."""
+        if not self._loaded.is_set():
+            raise _loading()
+
+    def check_routes(self) -> None:
+        """Raises RegistryError, RouteTableInvalid where no router can be made of the table in force."""
+        self.runtime.answerer.routes.current()
+
     def drain(self) -> None:
         """Accept no new answers from now on; those under way go on."""
         self.draining = True
+
+    def close(self) -> None:
+        """Look at the sources no more, and send the traces that are left. May take seconds: call it from a thread."""
+        if self.traces:
+            self.traces.close()
+        if self._watch:
+            self._watch.stop()
 
     def abandon(self) -> None:
         """Cancel every answer under way; its caller is told that the server stopped."""
         for generation in tuple(self.active):
             generation.cancel()
+
+
+def _open_traces(settings: Settings) -> Traces | None:
+    return open_traces(
+        settings["tracing.endpoint"],
+        share=settings["tracing.share"],
+        service=settings["tracing.service"],
+        version=__version__,
+    )
+
+
+def _loading() -> EngineLoading:
+    return EngineLoading("the model is being loaded", hint="ask again when /readyz answers 200")

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from quire.answering import NotCovered, Prepared, Told
 from quire.core import Delta, Usage
 from quire.errors import EngineStopped, InvalidRequest, QuireError, RequestCancelled
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
-    from quire.answering import Answerer, Prepared, Question
+    from quire.access import Principal
+    from quire.answering import Answerer, Question
     from quire.gateway.gateway import Gateway
+    from quire.gateway.passage import Passage
+    from quire.limits import Admission
     from quire.scheduler import Sink, Ticket
 
 GONE = RequestCancelled("the caller closed the connection")
@@ -29,34 +33,52 @@ class Generation:
     Make one with `begin`; whatever happens then, call `close`.
     """
 
-    def __init__(self, gateway: Gateway, n: int) -> None:
-        self.prepared: list[Prepared] = []
+    def __init__(self, gateway: Gateway, admission: Admission, n: int, began: float) -> None:
+        """`began`: when the request arrived."""
+        self.admission = admission
+        self.prepared: list[Prepared | NotCovered] = []
         self._gateway = gateway
-        self._n = n
-        self._began = time.perf_counter()
+        self.n = n
+        self.began = began
+        self.first_token_seconds: float | None = None
+        self.reasons: dict[int, str] = {}  # why each answer ended, by its index
+        self.considered: list[tuple[float, float]] = []  # when each prompt was routed and leased
+        self.ended = began
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._first: Event | None = None
-        self._tickets: list[Ticket] = []
+        self.tickets: list[Ticket | Told] = []
         self._watcher: asyncio.Task[None] | None = None
         self._last_token: dict[int, float] = {}
 
     @classmethod
-    async def begin(cls, gateway: Gateway, questions: Sequence[Question], n: int, receive: Receive) -> Generation:
+    async def begin(
+        cls,
+        gateway: Gateway,
+        passage: Passage,
+        principal: Principal,
+        questions: Sequence[Question],
+        n: int,
+        receive: Receive,
+    ) -> Generation:
         """Start the answers and wait for the first sign of life, so that a refusal comes before any of the response.
 
         Args:
+            passage: of the request, which keeps the generation for its log line.
             questions: one for each prompt.
             receive: the ASGI channel on which a disconnect of the caller shows. The body must have been read.
 
         Raises:
-            What `Answerer.prepare` and `Answerer.start` raise; RequestCancelled.
+            What `Answerer.prepare` and `Answerer.start` raise; RequestCancelled; RateLimited, QuotaExhausted.
         """
         gateway.check_open()
-        generation = cls(gateway, n)
+        answerer = gateway.runtime.answerer
+        admission = await asyncio.to_thread(gateway.project.limiter.arrive, principal.tenant)
+        generation = passage.generation = cls(gateway, admission, n, passage.began)
         gateway.active.add(generation)
         generation._watcher = asyncio.create_task(generation._watch(receive))
         try:
-            await generation._start(gateway.runtime.answerer, questions)
+            gateway.check_open()  # a shutdown may have begun meanwhile, and it waits for those that it knows
+            await generation._start(answerer, principal, questions)
             generation._first = generation._checked(await generation._events.get())
         except BaseException:
             generation.close()
@@ -69,7 +91,7 @@ class Generation:
         Raises:
             RequestCancelled, EngineStopped, and what the engine refuses.
         """
-        unfinished = len(self._tickets)
+        unfinished = len(self.tickets)
         while unfinished:
             event = self._first or self._checked(await self._events.get())
             self._first = None
@@ -77,40 +99,80 @@ class Generation:
             if isinstance(delta, QuireError):  # for the type checker: `_checked` has raised it
                 raise delta
             self._measure(when, index, delta)
-            unfinished -= delta.finish_reason is not None
+            if delta.finish_reason:
+                unfinished -= 1
+                self.reasons[index] = delta.finish_reason
             yield index, self._without_eos(delta)
 
     @property
     def usage(self) -> Usage:
         """Token counts so far: each prompt once, all answers."""
-        each = [ticket.usage or Usage(0, 0, 0) for ticket in self._tickets]
-        prompts = each[:: self._n]
+        each = [ticket.usage or Usage(0, 0, 0) for ticket in self.tickets]
+        prompts = each[:: self.n]
         return Usage(sum(u.prompt for u in prompts), sum(u.cached for u in prompts), sum(u.completion for u in each))
 
     def provenance(self, index: int = 0) -> dict[str, Any]:
         """The `quire` object of an answer; of the first to its prompt, since the others follow it."""
-        return self.prepared[index - index % self._n].provenance()
+        return self.prepared[index - index % self.n].provenance()
 
     @property
     def prompts(self) -> int:
-        return len(self.prepared) // self._n
+        return len(self.prepared) // self.n
+
+    @property
+    def model_name(self) -> str:
+        return self._gateway.model_name
+
+    def facts(self) -> dict[str, Any]:
+        """What the log says of it. Words of the caller are not among it."""
+        firsts, usage = self.prepared[:: self.n], self.usage
+        covered = [first for first in firsts if isinstance(first, Prepared)]
+        restored = [first.restored for first in covered]
+        return {
+            "module": ",".join(sorted({str(first.module.ref) for first in covered})),
+            "stage": ",".join(sorted({first.plan.stage for first in firsts})),
+            "tier": ",".join(sorted({one.tier for one in restored})),
+            "restore_seconds": round(sum(one.seconds for one in restored), 6) if restored else None,
+            "first_token_seconds": self.first_token_seconds and round(self.first_token_seconds, 6),
+            "answers": len(self.tickets),
+            "finish": ",".join(sorted(set(self.reasons.values()))),
+            "prompt_tokens": usage.prompt,
+            "cached_tokens": usage.cached,
+            "completion_tokens": usage.completion,
+        }
 
     def cancel(self) -> None:
         """Stop generating; `deltas` then raises EngineStopped."""
-        for ticket in self._tickets:
-            self._gateway.runtime.scheduler.cancel(ticket)
+        for ticket in self.tickets:
+            if not isinstance(ticket, Told):
+                self._gateway.runtime.scheduler.cancel(ticket)
 
     def close(self) -> None:
         """Stop what still runs and count what was computed. May be called twice."""
         if self not in self._gateway.active:
             return
         self._gateway.active.remove(self)
+        self.ended = time.perf_counter()
         self.cancel()
         if self._watcher:
             self._watcher.cancel()
-        self._gateway.metrics.count_tokens(self.usage)
+        usage = self.usage
+        self._count(usage)
+        self.admission.close(usage.prompt - usage.cached + usage.completion)
 
-    async def _start(self, answerer: Answerer, questions: Sequence[Question]) -> None:
+    def _count(self, usage: Usage) -> None:
+        metrics = self._gateway.metrics
+        metrics.count_tokens(usage)
+        if self.reasons:
+            metrics.answer.observe(self.ended - self.began)
+        for ticket in self.tickets:
+            if isinstance(ticket, Told) or (waited := ticket.times.queue_seconds) is None:
+                continue
+            metrics.queue.observe(waited)
+            if (read := ticket.times.prefill_seconds) is not None:
+                metrics.prefill.observe(read)
+
+    async def _start(self, answerer: Answerer, principal: Principal, questions: Sequence[Question]) -> None:
         loop = asyncio.get_running_loop()
 
         def sink(index: int) -> Sink:
@@ -122,13 +184,20 @@ class Generation:
             return put
 
         def start() -> None:
-            prepared: list[Prepared] = []
+            prepared: list[Prepared | NotCovered] = []
             try:
+                answerer.check_queue(principal)
                 for question in questions:
-                    prepared += _prepare(answerer, question, self._n)
+                    began = time.perf_counter()
+                    try:
+                        prepared += _prepare(answerer, principal, question, self.n)
+                    finally:
+                        self.considered.append((began, time.perf_counter()))
                 self.prepared = list(prepared)
+                self.admission.reserve(sum(one.most_tokens for one in prepared))
                 while prepared:
-                    self._tickets.append(answerer.start(prepared.pop(0), sink(len(self._tickets))))
+                    one, to = prepared.pop(0), sink(len(self.tickets))
+                    self.tickets.append(one.tell(to) if isinstance(one, NotCovered) else answerer.start(one, to))
             except BaseException:
                 for unused in prepared:
                     unused.release()
@@ -140,8 +209,12 @@ class Generation:
         except asyncio.CancelledError:  # the thread cannot be stopped: cancel what it will have started
             starting.add_done_callback(self._cancel_started)
             raise
-        for first in self.prepared[:: self._n]:
-            self._gateway.metrics.restore.labels(first.restored.tier).observe(first.restored.seconds)
+        metrics = self._gateway.metrics
+        for first in self.prepared[:: self.n]:
+            if isinstance(first, Prepared):
+                metrics.restore.labels(first.restored.tier).observe(first.restored.seconds)
+                metrics.restored_bytes.labels(first.restored.tier).inc(sum(r.bytes for r in first.lease.records))
+            metrics.routes.labels(first.plan.stage).inc()
 
     def _cancel_started(self, starting: asyncio.Task[None]) -> None:
         if not starting.cancelled() and starting.exception() is None:
@@ -165,7 +238,8 @@ class Generation:
             return
         metrics, before = self._gateway.metrics, self._last_token.get(index)
         if before is None:
-            metrics.first_token.observe(when - self._began)
+            metrics.first_token.observe(when - self.began)
+            self.first_token_seconds = self.first_token_seconds or when - self.began
         else:
             metrics.inter_token.observe(when - before)
         self._last_token[index] = when
@@ -178,19 +252,21 @@ class Generation:
         return delta
 
 
-def _prepare(answerer: Answerer, question: Question, n: int) -> list[Prepared]:
+def _prepare(answerer: Answerer, principal: Principal, question: Question, n: int) -> Sequence[Prepared | NotCovered]:
     """`question` prepared `n` times, with seeds counting up, all on the version that the first was routed to."""
     if n > 1 and question.session is not None:
         raise InvalidRequest(
             f"a session goes on with one answer, found n = {n}", hint="leave out quire.session or n", param="n"
         )
-    prepared = [answerer.prepare(question)]
+    first = answerer.consider(question, principal)
+    if isinstance(first, NotCovered):
+        return [first] * n
+    prepared = [first]
     try:
         for i in range(1, n):
             seed = None if question.sampling.seed is None else question.sampling.seed + i
             sampling = replace(question.sampling, seed=seed)
-            module = str(prepared[0].module.ref)
-            prepared.append(answerer.prepare(replace(question, module=module, sampling=sampling)))
+            prepared.append(answerer.prepare_again(first, sampling))
     except BaseException:
         for unused in prepared:
             unused.release()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from quire.errors import NoLiveVersion, QuireError
-from quire.gateway.error_bodies import error_body
+from quire.gateway.authentication import principal_of
 from quire.gateway.metrics import CONTENT_TYPE
+from quire.gateway.readiness import CHECKS
 
 if TYPE_CHECKING:
     from quire.gateway.gateway import Gateway
-    from quire.pool import Pool
-    from quire.registry import Registry
 
 
 async def healthz(_request: Request) -> Response:
@@ -24,38 +22,26 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 when the model is loaded, the registry reads, and a live module can be leased; else 503 with the reason."""
+    """200 when questions can be answered now, else 503; what is missing, check by check, without names."""
     gateway: Gateway = request.app.state.gateway
-    try:
-        gateway.check_open()
-        runtime = gateway.runtime
-        await asyncio.to_thread(lease_one, gateway.project.registry, runtime.pool)
-    except QuireError as error:
-        said = error_body(error)["error"]
-        return JSONResponse({"status": "not ready", "code": said["code"], "reason": said["message"]}, 503)
-    return JSONResponse({"status": "ready"})
+    failed = {one.check: one for one in await asyncio.to_thread(gateway.readiness.missing)}
+    checks: dict[str, dict[str, Any]] = {
+        check.name: {"ok": False, "code": failed[check].code, "reason": check.told} if check in failed else {"ok": True}
+        for check in CHECKS
+    }
+    if (registry := gateway.project.follower.state()).error and checks["registry"]["ok"]:
+        checks["registry"] |= {"last_known_seconds": round(registry.behind_seconds, 1), "missing": registry.missing}
+    if checks["versions"]["ok"] and gateway.restart_needed():
+        checks["versions"] |= {"restart_needed": True}
+    if not failed:
+        return JSONResponse({"status": "ready", "checks": checks})
+    first = next(iter(failed.values()))
+    return JSONResponse({"status": "not ready", "code": first.code, "checks": checks}, 503)
 
 
 async def metrics(request: Request) -> Response:
-    """The figures in Prometheus' text format."""
+    """The figures in Prometheus' text format, for whoever may see the whole server. Raises AccessDenied."""
     gateway: Gateway = request.app.state.gateway
-    return Response(gateway.metrics.exposition(), media_type=CONTENT_TYPE)
-
-
-def lease_one(registry: Registry, pool: Pool) -> None:
-    """Lease a live module, the first that can be leased, and give it back.
-
-    Raises:
-        NoLiveVersion, or why the last one tried could not be leased.
-    """
-    last: QuireError = NoLiveVersion("no module has a live version", hint="run `quire build`")
-    for summary in registry.modules():
-        if summary.live is None:
-            continue
-        try:
-            pool.lease(registry.chain(registry.live(summary.module_id))).release()
-        except QuireError as error:
-            last = error
-        else:
-            return
-    raise last
+    gateway.project.access.policy.require(principal_of(request), "observe")
+    figures = await asyncio.to_thread(gateway.metrics.exposition)
+    return Response(figures, media_type=CONTENT_TYPE)

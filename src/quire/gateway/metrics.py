@@ -5,66 +5,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.registry import Collector
+
+from quire.gateway.figures import BY_NAME
+from quire.gateway.observed import Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from prometheus_client.metrics_core import Metric
-
     from quire.core import Usage
-    from quire.pool import Pool
-    from quire.scheduler import Scheduler
+    from quire.project import Project
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-FIRST_TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-RESTORE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 class Metrics:
-    """All figures of one application, described one by one in docs/http.md. Thread-safe."""
+    """All figures of one application, those of `quire.gateway.figures`. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, project: Project) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "quire_http_requests", "answered HTTP requests", ["route", "status"], registry=self.registry
-        )
-        self.errors = Counter("quire_errors", "errors told to callers, by code", ["code"], registry=self.registry)
-        self.tokens = Counter(
-            "quire_tokens",
-            "tokens: prompt (all of it), cached (of the prompt), completion",
-            ["kind"],
-            registry=self.registry,
-        )
-        self.first_token = Histogram(
-            "quire_first_token_seconds",
-            "from a request's arrival to its first token",
-            buckets=FIRST_TOKEN_SECONDS,
-            registry=self.registry,
-        )
-        self.inter_token = Histogram(
-            "quire_inter_token_seconds",
-            "between two tokens of an answer",
-            buckets=TOKEN_SECONDS,
-            registry=self.registry,
-        )
-        self.restore = Histogram(
-            "quire_restore_seconds",
-            "making a chain usable",
-            ["tier"],
-            buckets=RESTORE_SECONDS,
-            registry=self.registry,
-        )
-        self._watched = False
-
-    def watch(self, pool: Pool, scheduler: Scheduler) -> None:
-        """Read pool and scheduler whenever the figures are asked for. May be called twice."""
-        if not self._watched:
-            self.registry.register(_Now(pool, scheduler))
-            self._watched = True
+        self.requests = self._counter("quire_http_requests_total")
+        self.request_seconds = self._histogram("quire_http_request_seconds")
+        self.errors = self._counter("quire_errors_total")
+        self.limit_refusals = self._counter("quire_limit_refusals_total")
+        self.routes = self._counter("quire_routes_total")
+        self.tokens = self._counter("quire_tokens_total")
+        self.first_token = self._histogram("quire_first_token_seconds")
+        self.inter_token = self._histogram("quire_inter_token_seconds")
+        self.answer = self._histogram("quire_answer_seconds")
+        self.restore = self._histogram("quire_restore_seconds")
+        self.restored_bytes = self._counter("quire_restored_bytes_total")
+        self.queue = self._histogram("quire_queue_seconds")
+        self.prefill = self._histogram("quire_prefill_seconds")
+        self.observed = Observed(project)
+        self.registry.register(self.observed)
 
     def count_tokens(self, usage: Usage) -> None:
         self.tokens.labels("prompt").inc(usage.prompt)
@@ -72,22 +44,13 @@ class Metrics:
         self.tokens.labels("completion").inc(usage.completion)
 
     def exposition(self) -> bytes:
-        """The figures in Prometheus' text format."""
+        """The figures in Prometheus' text format. Reads the registry: call it from a thread."""
         return generate_latest(self.registry)
 
+    def _counter(self, name: str) -> Counter:
+        figure = BY_NAME[name]
+        return Counter(name, figure.help, figure.labels, registry=self.registry)
 
-class _Now(Collector):
-    """What pool and scheduler hold at this moment."""
-
-    def __init__(self, pool: Pool, scheduler: Scheduler) -> None:
-        self._pool = pool
-        self._scheduler = scheduler
-
-    def collect(self) -> Iterator[Metric]:
-        pool, load = self._pool.state(), self._scheduler.load()
-        yield GaugeMetricFamily("quire_answers_running", "answers being computed", load.running)
-        yield GaugeMetricFamily("quire_answers_waiting", "answers waiting for room", load.waiting)
-        yield GaugeMetricFamily("quire_pool_modules", "open modules", pool.modules)
-        yield GaugeMetricFamily("quire_pool_bytes", "bytes of open modules", pool.bytes)
-        yield GaugeMetricFamily("quire_pool_leases", "modules leased to answers, each lease counted", pool.leases)
-        yield CounterMetricFamily("quire_pool_evictions", "modules closed to make room", pool.evicted)
+    def _histogram(self, name: str) -> Histogram:
+        figure = BY_NAME[name]
+        return Histogram(name, figure.help, figure.labels, buckets=figure.buckets, registry=self.registry)

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from quire.access import readable_scopes
+from quire.answering import find_chain, stale_values
 from quire.errors import ModuleUnknown
+from quire.gateway.authentication import principal_of
 from quire.gateway.schemas import MODULE
 
 if TYPE_CHECKING:
+    from quire.access import Principal
     from quire.gateway.gateway import Gateway
-    from quire.registry import Registry, VersionRecord
+    from quire.project import Project
+    from quire.registry import VersionRecord
 
 
 def check_name(name: str) -> None:
@@ -26,9 +31,9 @@ def check_name(name: str) -> None:
 
 
 async def list_modules(request: Request) -> Response:
-    """The live version of every module that has one."""
+    """The live version of every module that the caller may ask."""
     gateway: Gateway = request.app.state.gateway
-    bodies = await asyncio.to_thread(_live_modules, gateway.project.registry)
+    bodies = await asyncio.to_thread(_live_modules, gateway.project, principal_of(request))
     return JSONResponse({"object": "list", "data": bodies})
 
 
@@ -37,7 +42,7 @@ async def get_module(request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     name = request.path_params["name"]
     check_name(name)
-    return JSONResponse(await asyncio.to_thread(_one_module, gateway.project.registry, name))
+    return JSONResponse(await asyncio.to_thread(_one_module, gateway.project, principal_of(request), name))
 
 
 def module_body(record: VersionRecord) -> dict[str, Any]:
@@ -56,18 +61,45 @@ def module_body(record: VersionRecord) -> dict[str, Any]:
         "bytes": record.bytes,
         "created_at": record.created_at.isoformat(),
         "expires_at": record.expires_at.isoformat() if record.expires_at else None,
+        "stale": stale_values(record.stale) if record.stale else None,
     }
 
 
-def _live_modules(registry: Registry) -> list[dict[str, Any]]:
-    live = sorted((r for r in registry.versions() if r.state == "live"), key=lambda r: r.module_id)
-    return [module_body(record) for record in live]
+def _live_modules(project: Project, principal: Principal) -> list[dict[str, Any]]:
+    return [module_body(record) for record in project.known.within(readable_scopes(principal)).all_live()]
 
 
-def _one_module(registry: Registry, name: str) -> dict[str, Any]:
-    record = registry.resolve(name)
+def _one_module(project: Project, principal: Principal, name: str) -> dict[str, Any]:
+    chain = find_chain(project.known, project.access.policy, principal, name)
+    versions = project.known.within(readable_scopes(principal)).versions(chain[-1].module_id)
     return {
-        **module_body(record),
-        "chain": [str(link.ref) for link in registry.chain(record)],
-        "versions": [{"version": r.version, "state": r.state} for r in registry.versions(record.module_id)],
+        **module_body(chain[-1]),
+        "chain": [str(link.ref) for link in chain],
+        "versions": [{"version": r.version, "state": r.state} for r in versions],
+        "golden": _golden(project, chain[-1]),
+    }
+
+
+def _golden(project: Project, record: VersionRecord) -> dict[str, Any] | None:
+    """What the version declares to be tested with, and the last run; None: it declares nothing."""
+    suite = project.known.golden.declared(record)
+    if suite is None:
+        return None
+    run = project.known.golden.newest(record, suite)
+    return {
+        "suite": suite.checksum,
+        "questions": len(suite),
+        "state": "not run" if run is None else "green" if run.green else "red",
+        "at": run.at.isoformat() if run else None,
+        "verdicts": [
+            {
+                "question": one.question,
+                "answer": one.answer,
+                "passed": one.passed,
+                "allowed": one.forgiven,
+                "unmet": list(one.unmet),
+                "tags": list(one.tags),
+            }
+            for one in (run.verdicts if run else ())
+        ],
     }

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 
 from quire.errors import QuireError
+from quire.gateway.authentication import principal_of
 from quire.gateway.error_bodies import note
 from quire.gateway.generation import Generation
+from quire.gateway.passage import passage_of
+from quire.gateway.stale import answer_headers
 from quire.gateway.streaming import DONE, EventStream, event
 
 if TYPE_CHECKING:
@@ -55,13 +58,15 @@ class AnswerForm(ABC):
 async def respond(request: Request, fields: AnswerFields, questions: Sequence[Question], form: AnswerForm) -> Response:
     """Answer `questions`, whole or as a stream. Raises what `Generation.begin` and `Generation.deltas` raise."""
     gateway: Gateway = request.app.state.gateway
-    generation = await Generation.begin(gateway, questions, fields.n, request.receive)
+    passage, principal = passage_of(request), principal_of(request)
+    generation = await Generation.begin(gateway, passage, principal, questions, fields.n, request.receive)
     written = Writing(generation, form, gateway.model_name, logprobs=questions[0].sampling.logprobs is not None)
+    passage.answer_id, passage.streamed = written.answer_id, fields.stream
     if fields.stream:
         events = _guarded(written.events(include_usage=fields.include_usage), request)
         return EventStream(events, generation)
     try:
-        return JSONResponse(await written.body())
+        return JSONResponse(await written.body(), headers=answer_headers(generation))
     finally:
         generation.close()
 
@@ -74,6 +79,10 @@ class Writing:
         self._form = form
         self._logprobs = logprobs
         self._head = {"id": f"{form.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+
+    @property
+    def answer_id(self) -> str:
+        return str(self._head["id"])
 
     async def body(self) -> dict[str, Any]:
         """The JSON value of a whole response."""
@@ -140,8 +149,7 @@ async def _guarded(events: AsyncIterator[bytes], request: Request) -> AsyncItera
         async for item in events:
             yield item
     except QuireError as error:
-        body = note(error, request.app.state.gateway, request.scope["quire.request_id"])
-        yield event(body, name="error")
+        yield event(note(error, request), name="error")
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from quire.core import Sampling, Turn
+from quire.router import Hints
 
 MOST_ANSWERS = 16  # of one request
 MOST_STOPS = 4
 COMPLETION_TOKENS = 16  # the default of OpenAI's completions
+MOST_WORKSPACES = 256
+MOST_DAYS = 3650
+LONGEST_REASON = 500
 INT64 = 2**63
 INT32 = 2**31
 MODULE = r"[a-z0-9][a-z0-9._-]{0,63}(@[0-9a-f]{1,64})?"
 
 
-def _drop_nulls(value: Any) -> Any:
-    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-
-
 class Fields(BaseModel):
-    """A JSON object: null means absent, an unknown field is an error, nothing is converted."""
+    """A JSON object: null in a field means absent, an unknown field is an error, nothing is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    _empty: ClassVar[frozenset[str]] = frozenset()  # what may be there besides the fields, if it is null
 
-    _nulls = model_validator(mode="before")(_drop_nulls)
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        may_be_null = cls.model_fields.keys() | cls._empty
+        return {name: field for name, field in value.items() if field is not None or name not in may_be_null}
 
 
 def _joined_text(content: Any) -> Any:
@@ -59,9 +66,16 @@ def _biases(value: Any) -> Any:
     return [(int(key), bias) for key, bias in value.items()]
 
 
+class TextPart(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
 class Message(Fields):
+    _empty = frozenset({"audio", "function_call", "refusal"})  # in an answer that is sent back
+
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_joined_text)]
+    content: Annotated[str, BeforeValidator(_joined_text, json_schema_input_type=str | list[TextPart])]
     name: str | None = None  # of the speaker; the layouts of models have no place for it
     # Clients send their assistant's messages back as they came, with these empty.
     annotations: Annotated[list[Any] | None, Field(max_length=0)] = None
@@ -76,18 +90,31 @@ class StreamOptions(Fields):
     include_obfuscation: bool = False  # padding against eavesdroppers; there is none to switch off
 
 
-class Hints(Fields):
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+HintText = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class QuireFields(Fields):
     """The `quire` object of a request."""
 
     module: Annotated[str | None, Field(pattern=f"^{MODULE}$")] = None
     session: Annotated[str | None, Field(min_length=1, max_length=128)] = None
+    intent: HintText | None = None
+    product: HintText | None = None
+    state: HintText | None = None  # of the caller's workflow
+    metadata: Annotated[dict[HintText, HintText], Field(max_length=32)] = {}
+
+    @property
+    def hints(self) -> Hints:
+        """What the router looks at besides the question."""
+        return Hints(self.intent, self.product, self.state, tuple(self.metadata.items()))
 
 
 class AnswerFields(Fields):
-    """What both ways of asking have in common."""
+    """What both ways of asking have in common. `unsupported` has the fields of OpenAI's that are not here."""
 
     model: str
-    quire: Hints = Hints()
+    quire: QuireFields = QuireFields()
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] = 1
@@ -98,9 +125,15 @@ class AnswerFields(Fields):
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
-    logit_bias: Annotated[list[tuple[int, float]] | None, BeforeValidator(_biases)] = None
+    logit_bias: Annotated[
+        list[tuple[int, float]] | None, BeforeValidator(_biases, json_schema_input_type=dict[TokenId, float] | None)
+    ] = None
     seed: Annotated[int | None, Field(ge=-INT64, lt=INT64)] = None
-    stop: Annotated[list[str] | None, BeforeValidator(_listed), Field(max_length=MOST_STOPS)] = None
+    stop: Annotated[
+        list[str] | None,
+        BeforeValidator(_listed, json_schema_input_type=str | list[str] | None),
+        Field(max_length=MOST_STOPS),
+    ] = None
     max_tokens: Annotated[int | None, Field(ge=1, lt=INT32)] = None
     ignore_eos: bool | None = None
 
@@ -152,7 +185,11 @@ class ChatFields(AnswerFields):
 
 
 class CompletionFields(AnswerFields):
-    prompt: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1, max_length=MOST_ANSWERS)]
+    prompt: Annotated[
+        list[str],
+        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+        Field(min_length=1, max_length=MOST_ANSWERS),
+    ]
     logprobs: Annotated[int | None, Field(ge=0, lt=INT32)] = None
 
     @field_validator("prompt")
@@ -170,4 +207,40 @@ class CompletionFields(AnswerFields):
 
 class ExplainFields(Fields):
     question: Annotated[str, Field(min_length=1)]
-    quire: Hints = Hints()
+    quire: QuireFields = QuireFields()
+
+
+class KeyFields(Fields):
+    """A new API key. Names and roles are checked by `access`, which knows what they may be."""
+
+    title: str
+    tenant: str | None = None  # the caller's own
+    user: str | None = None  # None: a program
+    workspaces: Annotated[list[str], Field(max_length=MOST_WORKSPACES)] = []
+    roles: Annotated[list[str], Field(max_length=16)] = ["reader"]
+    expires_in_days: Annotated[int | None, Field(ge=1, le=MOST_DAYS)] = None  # None: never
+
+
+class ReasonFields(Fields):
+    """A change, and why: it stands in the history, which takes no reason that is blank to `str.strip`."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=LONGEST_REASON, pattern=r"[^\s\x1c-\x1f]")]
+
+
+class ChangeFields(ReasonFields):
+    """A change to a version."""
+
+    version: Annotated[str, Field(pattern="^[0-9a-f]{1,64}$")]
+
+
+class CanaryFields(ChangeFields):
+    """A version beside the live one: a share of the requests, in percent, or in the shadow, or both."""
+
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
+    shadow: bool = False
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> Self:
+        if not (self.percent or self.shadow):
+            raise PydanticCustomError("percent", "must be 1 or more, unless shadow is true")
+        return self

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
+import signal
 import socket
+import sys
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from quire.errors import InvalidSetting
 from quire.gateway.app import create_app
+from quire.telemetry import fields, logs_written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from quire.gateway.gateway import Gateway
     from quire.project import Project
 
+log = logging.getLogger(__name__)
+
+SWITCH_SECONDS = 5e-4  # that the event loop may keep the engine's thread from going on; Python's own is ten times it
 FLUSH_SECONDS = 5  # for callers to read the end of a response after the drain
 
 
@@ -31,25 +41,31 @@ def serve(
 ) -> None:
     """Serve `project` until SIGTERM or SIGINT; blocks. Call it from the main thread, which receives the signals.
 
-    The first signal starts a shutdown: no new answers (503), those under way have `server.drain_seconds` to finish.
-    The second one ends them at once. The project stays open.
+    It listens at once: while the model loads, /healthz answers, and all else says that it is not ready (503). The first
+    signal starts a shutdown: no new requests (503), answers under way have `server.drain_seconds` to finish. The second
+    one ends them at once. The project stays open: who closes it then is not disturbed: further signals are ignored.
+    A signal while the model loads ends the process, with 0.
 
     Args:
         host: name or address to listen on; None: `server.host`.
         port: 0: any free one; None: `server.port`.
-        ready: told the URL once requests are answered.
+        ready: told the URL once requests are answered, from another thread.
 
     Raises:
-        InvalidSetting: a host or port that cannot be listened on, or one beyond loopback without
-            `server.allow_unauthenticated`.
+        InvalidSetting: a host or port that cannot be listened on, one beyond loopback without authentication, or
+            settings of `access` that do not fit together.
         ModelError: the model does not load.
     """
     host = project.settings["server.host"] if host is None else host
     port = project.settings["server.port"] if port is None else port
-    with listen(host, port, beyond_loopback=project.settings["server.allow_unauthenticated"]) as listener:
-        app = create_app(project)
-        gateway: Gateway = app.state.gateway
-        gateway.load()  # before the web server, which would answer an error with a traceback
+    sys.setswitchinterval(SWITCH_SECONDS)
+    app = create_app(project, load=False)
+    gateway: Gateway = app.state.gateway
+    settings = project.settings
+    with (
+        listen(host, port, beyond_loopback=gateway.authenticator.asks) as listener,
+        logs_written(settings["log.format"], settings["log.level"]),
+    ):
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -61,8 +77,23 @@ def serve(
             timeout_graceful_shutdown=FLUSH_SECONDS,
         )
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        server = _Server(config, gateway, (lambda: ready(url)) if ready else lambda: None)
+
+        project.follower.announce(f"{socket.gethostname()}:{listener.getsockname()[1]}")
+
+        def started() -> None:
+            log.info("serving", extra=fields(url=url))
+            if ready:
+                ready(url)
+
+        server = _Server(config, gateway, started)
         server.run(sockets=[listener])
+        if server.failure:
+            raise server.failure
+        log.info("stopped")
+        if server.loading:
+            project.close_records()
+            logging.shutdown()
+            os._exit(0)  # nothing can stop the thread that loads, and the interpreter must not go away under it
 
 
 def listen(host: str, port: int, *, beyond_loopback: bool) -> socket.socket:
@@ -82,7 +113,8 @@ def listen(host: str, port: int, *, beyond_loopback: bool) -> socket.socket:
     if not beyond_loopback and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise InvalidSetting(
             f"server.host is {host!r} ({address[0]}), which other machines can reach, and the server asks for no key",
-            hint="listen on 127.0.0.1 behind a proxy that authenticates, or set server.allow_unauthenticated = true",
+            hint="let it ask for keys (access.keys = true, `quire keys create`) or for tokens (access.issuer), or "
+            "listen on 127.0.0.1 behind a proxy that authenticates",
         )
     listener = socket.socket(family, kind, protocol)
     try:
@@ -99,18 +131,42 @@ def listen(host: str, port: int, *, beyond_loopback: bool) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Keeps answering while the last answers finish, so that probes see 503 and not a refused connection."""
+    """Answers while the model loads and while the last answers finish: probes see 503, and no refused connection.
+
+    `failure`: why the model did not load; the server has then stopped.
+    """
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._gateway = gateway
         self._ready = ready
         self._deadline = float("inf")  # monotonic seconds
+        self._said = False
+        self._loader = threading.Thread(target=self._load, name="quire-loading", daemon=True)
+        self.failure: Exception | None = None
+
+    @property
+    def loading(self) -> bool:
+        return self._loader.is_alive()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            self._ready()
+            self._loader.start()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but who has told us to end tells nobody else: the last records are being written then."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            told = self._deadline < float("inf")
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_IGN if told else handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Runs in a signal handler: only takes a note."""
@@ -121,9 +177,22 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if self._gateway.draining:
+            if not self._said:
+                self._said = True
+                log.info("shutting down", extra=fields(answers=len(self._gateway.active)))
             if time.monotonic() >= self._deadline:
                 self._gateway.abandon()
                 self.should_exit = True
             elif not self._gateway.active:
                 self.should_exit = True
         return await super().on_tick(counter)
+
+    def _load(self) -> None:
+        try:
+            self._gateway.load()
+        except Exception as error:  # `serve` raises it when the web server has ended
+            self.failure = error
+            self.should_exit = True
+        else:
+            if not self._gateway.draining:
+                self._ready()

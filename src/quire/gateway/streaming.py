@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from quire.gateway.stale import answer_headers
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -32,7 +34,8 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncIterator[bytes], generation: Generation) -> None:
-        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(headers=headers | answer_headers(generation))
         del self.headers["content-length"]
         self._events = events
         self._generation = generation

@@ -41,17 +41,17 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 
 
 def without_ignored(document: dict[str, Any], *, known: Container[str]) -> dict[str, Any]:
-    """`document` without what may be ignored: null everywhere on this level, and the fields above, unless `known`.
+    """`document` without the fields above that may be ignored, which any of them may where it is null.
+
+    Those that are `known` stay: one way of asking may carry out what the other does not.
 
     Raises:
         InvalidRequest: a field that would change the answer if it were carried out.
     """
     kept: dict[str, Any] = {}
     for name, value in document.items():
-        if value is None:
-            continue
         if name in known or (name not in REFUSED and name not in IGNORED):
             kept[name] = value
-        elif name in REFUSED and value not in REFUSED[name][0]:
+        elif name in REFUSED and value is not None and value not in REFUSED[name][0]:
             raise InvalidRequest(f"{name} is not supported by this server", hint=REFUSED[name][1], param=name)
     return kept
