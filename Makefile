@@ -1,4 +1,5 @@
-# make demo    see it answer          make test    every check but the slow ones
+# make demo    see it answer          make test    every check but the slow ones and those that need servers
+# make test-slow   the slow ones      make test-services   the ones on real PostgreSQL, Redis and S3 servers
 # make bench   measure this machine   make docs    write the generated pages
 # make bench-engine   Quire, transformers and vLLM on the same requests (docs/benchmarks.md)
 # PIP_FLAGS goes to pip: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" installs PyTorch
@@ -15,16 +16,20 @@ DEVELOPS := .venv/.develops
 # The suites use tiny models: a second thread costs more than it gives, and a busy machine makes it far worse.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: demo test test-slow lint bench bench-engine docs venv clean
+.PHONY: demo test test-slow test-services lint bench bench-engine docs venv clean
 
 demo: $(RUNS)
 	$(BIN)/quire demo
 
 test: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not services"
 
 test-slow: venv
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not services"
+
+# Starts its own servers from the programs of the system: apt-get install postgresql redis-server
+test-services: venv
+	$(PYTEST) -m services
 
 lint: venv
 	$(BIN)/ruff format --check src tests

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
+
+if not os.path.exists("/dev/nvidiactl"):  # without a GPU its kernels run as Python; PyTorch may import Triton
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import json
 import shutil
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from services.postgres import Postgres
+from services.redis import RedisServer
+from services.registries import Places, PostgresPlaces, SqlitePlaces
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from quire import open_project
 from quire.model import DEFAULT_MODEL, LoadedModel, find_model
+from quire.registry import Registry
 from quire.settings import load_settings
 
 CHATML = (
@@ -24,8 +33,66 @@ CHATML = (
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 LONG_TEXT = Path(__file__).parent / "data" / "long" / "lighthouse.md"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Sources = Mapping[str, str]
 MakeProject = Callable[..., Path]
+
+
+def pytest_configure() -> None:
+    """Let interruptions be interruptions: a suite started in the background may have inherited to ignore them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is marked `gpu` where there is none; leave what needs servers to who asks for it by its mark."""
+    if "services" not in config.option.markexpr:
+        items[:] = [item for item in items if not item.get_closest_marker("services")]
+    for item in items:
+        if DEVICE == "cpu" and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """Where code for a GPU is tested: on one if there is one."""
+    return DEVICE
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real server that all tests share, each with databases of its own."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real server that all tests share, each under a prefix of its own."""
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def places(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Places:
+    """Where registries can be: what holds of one holds of the other."""
+    if request.param == "sqlite":
+        return SqlitePlaces(tmp_path_factory.mktemp("registries"))
+    return PostgresPlaces(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def place(places: Places, tmp_path: Path) -> str:
+    """Path or URL of a registry without modules."""
+    return places.empty(tmp_path)
+
+
+@pytest.fixture
+def registry(place: str) -> Iterator[Registry]:
+    with Registry.open(place) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

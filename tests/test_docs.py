@@ -11,6 +11,7 @@ import pytest
 
 from quire.cli.reference import commands
 from quire.cli.starting import KNOWLEDGE, PROJECT
+from quire.registry import KINDS
 from quire.settings import SETTINGS, load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_setting_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    named = set(re.findall(rf"`((?:{SECTIONS})\.[a-z_]+)`", text)) - modules_of_the_package()
+    named = set(re.findall(rf"`((?:{SECTIONS})\.[a-z_]+)`", text)) - modules_of_the_package() - set(KINDS)
     assert named <= NAMES
     variables = {"QUIRE_" + name.upper().replace(".", "_") for name in NAMES}
     assert set(re.findall(r"\bQUIRE_[A-Z_]+[A-Z]\b", text)) <= variables
@@ -109,5 +110,6 @@ def check_command(line: str) -> None:
 
 def modules_of_the_package() -> set[str]:
     """`model.support` on a page is a module of ours and no setting."""
-    files = (ROOT / "src" / "quire").glob("*/*.py")
+    root = ROOT / "src" / "quire"
+    files = [*root.glob("*/*.py"), *(inner.parent for inner in root.glob("*/*/__init__.py"))]
     return {f"{file.parent.name}.{file.stem}" for file in files}

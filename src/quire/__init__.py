@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quire.answering import Answer
     from quire.compiler import BuildReport, Comparison, ModulePlan
-    from quire.core import Delta, ModuleRef, Restored, Sampling, Turn, Usage
+    from quire.core import Delta, ModuleRef, Sampling, Turn, Usage
     from quire.errors import QuireError
+    from quire.pool import Restored
     from quire.project import Project, open_project
 
 __version__ = "0.1.0"
@@ -37,8 +38,9 @@ __all__ = [
 _HOMES = {
     "quire.answering": ("Answer",),
     "quire.compiler": ("BuildReport", "Comparison", "ModulePlan"),
-    "quire.core": ("Delta", "ModuleRef", "Restored", "Sampling", "Turn", "Usage"),
+    "quire.core": ("Delta", "ModuleRef", "Sampling", "Turn", "Usage"),
     "quire.errors": ("QuireError",),
+    "quire.pool": ("Restored",),
     "quire.project": ("Project", "open_project"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
 
 ScopeKind = Literal["public", "tenant", "workspace", "user"]
 State = Literal["candidate", "live", "retired", "revoked"]
-Stage = Literal["explicit", "rule"]
+Stage = Literal["explicit", "rule", "classifier", "semantic", "fallback"]
 FinishReason = Literal["stop", "length", "cancelled"]
+WhenStale = Literal["serve", "fallback", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +58,46 @@ class KVGeometry:
         return 2 * self.layers * self.kv_heads * self.head_dim * self.itemsize
 
 
+class LayerGate(Protocol):
+    """What stands between the reader of a segment and layers that are still on their way to the device."""
+
+    def wait(self, layer: int) -> None:
+        """Let nothing that is computed after this call read `layer`, or one before it, too early. May block."""
+
+
 @dataclass(frozen=True, slots=True)
 class KVSegment:
     """KV of one segment, wherever its bytes lie. `keys[i]`, `values[i]`: [kv_heads, tokens, head_dim] of layer i.
 
-    Keys carry their rotary positions `position_start .. position_start + token_count - 1`.
+    Keys carry their rotary positions `position_start .. position_start + token_count - 1`. `gate`: to be asked before
+    a layer is read; None where all of them are there.
     """
 
     keys: tuple[torch.Tensor, ...]
     values: tuple[torch.Tensor, ...]
     position_start: int
     token_count: int
+    gate: LayerGate | None = None
 
     @property
     def position_end(self) -> int:
         return self.position_start + self.token_count
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """What leads to a module, as declared in `[modules.NAME.route]`; docs/routing.md says how it is used."""
+
+    keywords: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    when: tuple[tuple[str, tuple[str, ...]], ...] = ()  # metadata that a request must carry, by name, for the rules
+    priority: int = 0
+    intents: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, tuple[str, ...]], ...] = ()  # that lead here by themselves
+    examples: tuple[str, ...] = ()
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +110,10 @@ class ModuleSpec:
     title: str
     tenant: str
     scope: Scope
-    keywords: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()
-    priority: int = 0
+    route: RouteSpec = RouteSpec()
+    ttl_seconds: int = 0  # after it was built or renewed; 0: it does not expire
+    stale: WhenStale = "serve"  # what it does while it is stale
+    golden: tuple[str, ...] = ()  # files of golden tests, relative to the project
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +125,27 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What the router decides: the module that answers, and why. Its chain is the module after its ancestors."""
+class Candidate:
+    """A module that a stage considered. Scores of one stage compare with one another only."""
 
     module_id: str
     stage: Stage
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the router decides: the module that answers, and why. Its chain is the module after its ancestors."""
+
+    module_id: str  # "" for the fallback: no module answers
+    stage: Stage
     reason: str
     confidence: float
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    passed: tuple[str, ...] = ()  # the stages before this one, and why each did not decide
     version: str | None = None  # None: the live one
+    table: str = ""  # digest of the route table that decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +185,6 @@ class Delta:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """How the chain came to be usable. `seconds` covers opening and checking, not the suffix."""
-
-    tier: Literal["warm", "cold"]
-    tokens: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@
     │   ├── ModelFetchFailed    the default model could not be downloaded or did not match its hash
     │   ├── ModelUnsupported    attention that the engine does not do exactly
     │   ├── ModelMismatch       a module compiled for another model or tokenizer
-    │   └── KernelsUnavailable  the kernels asked for cannot be compiled or do not run here
+    │   ├── KernelsUnavailable  the kernels asked for cannot be compiled or do not run here
+    │   └── DeviceUnavailable   the device asked for is not there, or PyTorch was built without it
     ├── CompileError
     │   ├── ParentUnknown       a module names a parent that is not declared
     │   ├── ParentCycle         a module is its own ancestor
@@ -42,28 +43,59 @@
     ├── StoreError
     │   ├── ArtifactNotFound    no artifact of that digest
     │   ├── StoreFull           no space left, or over quota
-    │   └── StoreUnwritable     read-only, or permission denied
+    │   ├── StoreUnwritable     read-only, or permission denied
+    │   ├── StoreUnreachable    the object store does not answer
+    │   └── StoreDenied         the object store refuses the credentials, or there are none
     ├── RegistryError
     │   ├── ModuleUnknown       no module of that name
     │   ├── VersionUnknown      no such version, or an ambiguous prefix
     │   ├── NoLiveVersion       the module has versions, none of them live
     │   ├── NothingToRollBack   no earlier version
+    │   ├── NoCanary            no candidate runs beside the live version
+    │   ├── CanaryRunning       another one does already
     │   ├── IllegalTransition   a state change the lifecycle does not allow
     │   ├── VersionInUse        live, pinned or a parent: not to be forgotten
     │   ├── ChainBroken         a parent is missing, or has other bytes than its child was compiled on
     │   ├── RecordInvalid       a record that contradicts itself or the catalogue
+    │   ├── AuditBroken         a record of the audit log was changed, removed or put elsewhere
     │   ├── RegistryBusy        locked by another writer for too long
+    │   ├── RegistryUnreachable its database server does not answer
+    │   ├── NotConfirmed        a change is made, and a server has not said that it follows it
     │   ├── RegistryUnwritable  read-only, permission denied, or no space left
     │   └── RegistryUnreadable  damaged, or written by a newer Quire
+    ├── StaleError              a module is not what its sources, or its clock, say
+    │   ├── ModuleStale         it is to refuse while it is stale
+    │   ├── ModuleExpired       its time is over
+    │   └── ModulesOutdated     `quire status --check` found some
     ├── RouteError
-    │   └── NoRoute             nothing says which module answers
+    │   ├── NoRoute             nothing says which module answers
+    │   ├── RouteTableInvalid   a route table that does not read as one
+    │   └── GoldenRoutesMissed  questions of golden/routes.yaml go elsewhere than they should
+    ├── GoldenError             a version may not go live by its golden tests
+    │   ├── GoldenFailed        answers of it are not what its suite expects
+    │   └── GoldenNotRun        it was not asked the suite that it declares
+    ├── AccessError
+    │   ├── Unauthenticated     no key or token, or one that does not hold
+    │   ├── AccessDenied        the roles do not allow it
+    │   ├── KeyUnknown          no API key of that id
+    │   └── TokenKeysMissing    the issuer's keys cannot be had, so no token can be checked
+    ├── LimitError
+    │   ├── RateLimited         too many requests or tokens in a minute, or requests at once
+    │   └── QuotaExhausted      the month's tokens are used up
     ├── EngineError
     │   ├── InvalidRequest      a request the engine cannot carry out as asked
     │   ├── RequestTooLarge     more bytes than the server takes
     │   ├── ContextExceeded     chain + suffix + answer do not fit the model's context
     │   ├── EngineBusy          no room for another request now
+    │   ├── DeviceFull          a chain is larger than the room for modules on the device
+    │   ├── RestoreFailed       a module's KV did not reach the device
+    │   ├── EngineLoading       the model is not there yet
     │   ├── EngineStopped       shutting down
+    │   ├── ModuleRevoked       what answers was revoked while it did
     │   └── RequestCancelled    the caller went away
+    ├── BackupError             `quire export` and `quire import`
+    │   ├── BackupInvalid       not an export, or one that was cut or changed
+    │   └── TargetNotEmpty      something is where an export or an import should go
     └── BenchError
         └── MeasurementFailed   a figure could not be taken, or another was taken than was meant
 
@@ -167,6 +199,9 @@ class ModelMismatch(ModelError): ...
 class KernelsUnavailable(ModelError): ...
 
 
+class DeviceUnavailable(ModelError): ...
+
+
 class CompileError(QuireError):
     exit_code = 5
 
@@ -260,8 +295,23 @@ class StoreFull(StoreError): ...
 class StoreUnwritable(StoreError): ...
 
 
+class StoreUnreachable(StoreError): ...
+
+
+class StoreDenied(StoreError): ...
+
+
 class RegistryError(QuireError):
+    """`outcome`: what became of the change that was asked for, in words, where one was and somebody knows."""
+
     exit_code = 8
+    outcome = ""
+
+    def tell(self, outcome: str) -> None:
+        """Say so in the message too; what was said first, nearer to the change, stays."""
+        if not self.outcome:
+            self.outcome, self.message = outcome, f"{self.message}; {outcome}"
+            self.args = (self.message,)
 
 
 class ModuleUnknown(RegistryError): ...
@@ -276,6 +326,12 @@ class NoLiveVersion(RegistryError): ...
 class NothingToRollBack(RegistryError): ...
 
 
+class NoCanary(RegistryError): ...
+
+
+class CanaryRunning(RegistryError): ...
+
+
 class IllegalTransition(RegistryError): ...
 
 
@@ -288,7 +344,17 @@ class ChainBroken(RegistryError): ...
 class RecordInvalid(RegistryError): ...
 
 
+class AuditBroken(RegistryError): ...
+
+
 class RegistryBusy(RegistryError): ...
+
+
+class RegistryUnreachable(RegistryError): ...
+
+
+class NotConfirmed(RegistryError):
+    exit_code = 16
 
 
 class RegistryUnwritable(RegistryError): ...
@@ -297,11 +363,73 @@ class RegistryUnwritable(RegistryError): ...
 class RegistryUnreadable(RegistryError): ...
 
 
+class StaleError(QuireError):
+    exit_code = 15
+
+
+class ModuleStale(StaleError): ...
+
+
+class ModuleExpired(StaleError): ...
+
+
+class ModulesOutdated(StaleError): ...
+
+
 class RouteError(QuireError):
     exit_code = 9
 
 
 class NoRoute(RouteError): ...
+
+
+class RouteTableInvalid(RouteError): ...
+
+
+class GoldenRoutesMissed(RouteError): ...
+
+
+class GoldenError(QuireError):
+    exit_code = 14
+
+
+class GoldenFailed(GoldenError): ...
+
+
+class GoldenNotRun(GoldenError): ...
+
+
+class AccessError(QuireError):
+    exit_code = 12
+
+
+class Unauthenticated(AccessError): ...
+
+
+class AccessDenied(AccessError): ...
+
+
+class KeyUnknown(AccessError): ...
+
+
+class TokenKeysMissing(AccessError): ...
+
+
+class LimitError(QuireError):
+    """`retry_seconds`: when it makes sense to try again. `limit`: the setting that says how much is allowed."""
+
+    exit_code = 13
+
+    def __init__(self, message: str, *, hint: str = "", retry_seconds: float = 1.0, limit: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_seconds = retry_seconds
+        self.limit = limit
+
+
+class RateLimited(LimitError): ...
+
+
+class QuotaExhausted(LimitError): ...
 
 
 class EngineError(QuireError):
@@ -325,10 +453,32 @@ class ContextExceeded(EngineError): ...
 class EngineBusy(EngineError): ...
 
 
+class DeviceFull(EngineError): ...
+
+
+class RestoreFailed(EngineError): ...
+
+
+class EngineLoading(EngineError): ...
+
+
 class EngineStopped(EngineError): ...
 
 
+class ModuleRevoked(EngineError): ...
+
+
 class RequestCancelled(EngineError): ...
+
+
+class BackupError(QuireError):
+    exit_code = 17
+
+
+class BackupInvalid(BackupError): ...
+
+
+class TargetNotEmpty(BackupError): ...
 
 
 class BenchError(QuireError):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from quire.bench.engine import rounds
 from quire.bench.engine.arms import Arm
 from quire.bench.engine.options import ArmName, EngineOptions
 from quire.bench.engine.requests import Requests
@@ -38,6 +39,12 @@ for number, line in enumerate(sys.stdin):
     print(json.dumps(answer), flush=True)
 """
 DOCUMENT, TOKENS = 300, 3
+
+
+@pytest.fixture(autouse=True)
+def _nothing_settles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speakers have no threads that go on looking for work."""
+    monkeypatch.setattr(rounds, "SETTLE", 0.0)
 
 
 class Stage:

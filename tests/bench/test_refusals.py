@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,13 @@ def test_questions_are_different_and_spread_over_the_document(tmp_path: Path, sq
     assert subject.name == "Ostrel_Head"
     assert subject.questions == ("How high is the tower?", "What was it built of?")
     assert len(read_subject(squad, None, 100, tmp_path).questions) == 4
+
+
+def test_an_interruption_ends_the_processes_at_once() -> None:
+    sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    with pytest.raises(KeyboardInterrupt), Child("sleeper", command=sleeper) as process:
+        raise KeyboardInterrupt
+    assert not Path(f"/proc/{process.pid}").exists()
 
 
 def test_json_that_is_no_squad_file_is_a_document_like_any_other(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ def test_a_new_project_builds_and_answers(quire: Quire, tmp_path: Path, tiny_mod
     text = (root / "quire.toml").read_text().replace("# [model]", "[model]").replace("# path", "path")
     (root / "quire.toml").write_text(text.replace("smollm2-135m-instruct", str(tiny_model_dir)))
     assert 'name = "my-shop"' in text
+    assert quire("build", "--project", root).code == 14, "a random model does not know when the library is open"
+    (root / "golden" / "example.yaml").unlink()
     assert quire("build", "--project", root).code == 0
     assert quire("ask", "When is the library open?", "--project", root, "--max-tokens", 4).code == 0
 

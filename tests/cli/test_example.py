@@ -26,3 +26,17 @@ def test_the_example_answers_from_restored_modules(
     assert sum(q["right"] for q in questions) >= 0.75 * len(questions)
     assert all(q["ratio"] > 2 for q in questions)
     assert quire("fsck", "--project", EXAMPLE).code == 0
+    tested = quire("test", "--project", EXAMPLE, "--json")
+    assert tested.code == 0, tested.err
+    assert {run["module"] for run in tested.json["modules"]} == {"company", "billing", "shipping", "api", "warranty"}
+
+
+@pytest.mark.slow
+def test_a_new_project_passes_its_golden_tests(
+    quire: Quire, smol_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUIRE_MODEL_HOME", str(smol_home))
+    assert quire("init", tmp_path).code == 0
+    built = quire("build", "--project", tmp_path, "--json")
+    assert built.code == 0, built.err
+    assert [run["green"] for run in built.json["tested"]] == [True]

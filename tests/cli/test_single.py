@@ -123,7 +123,7 @@ def test_a_layout_file_decides_the_prompt(quire: Quire, store: Path, tiny_model_
     assert quire("compile", *model, "--layout", "nowhere.toml").code == 3
 
 
-@pytest.mark.parametrize("out", ["s3://bucket/modules", "file://host/path"])
+@pytest.mark.parametrize("out", ["ftp://host/modules", "file://host/path"])
 def test_a_store_elsewhere_is_refused_by_name(quire: Quire, store: Path, tiny_model_dir: Path, out: str) -> None:
     refused = quire("compile", "--model", tiny_model_dir, "--source", "faq.md", "--out", out)
     assert refused.code == 2

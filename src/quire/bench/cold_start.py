@@ -12,7 +12,7 @@ from typing import Any
 
 from quire.bench.pages import drop_pages, resident_share
 from quire.bench.processes import answer_orders
-from quire.model import GrowingKV, Row, forward
+from quire.model import Row, forward
 from quire.project import Project
 from quire.settings import Settings
 
@@ -23,7 +23,7 @@ def measure(order: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     with Project(Settings(Path(order["root"]), order["values"])) as project:
         model = project.runtime.model
-        forward(model, [Row((), GrowingKV(model.geometry), model.tokenizer.words(order["question"]))])
+        forward(model, [Row((), model.new_kv(), model.tokenizer.words(order["question"]))])
         ready = time.perf_counter() - began
         if order["drop"]:
             drop_pages(artifact)

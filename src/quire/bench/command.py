@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from quire.bench.device.options import LENGTHS, SHAPE_NAMES, DeviceOptions, parse_lengths, parse_shape
 from quire.bench.engine.options import (
     ARMS,
     ENGINE_SECTIONS,
@@ -141,6 +143,122 @@ def engine(
     _emit(report.to_json(), json_file)
     if plot is not None:
         draw(report, plot)
+
+
+@bench.command("device")
+def device(
+    name: Annotated[str, typer.Option("--device", help="As model.device in quire.toml.")] = "cuda",
+    shape: Annotated[str, typer.Option(help=f"Of the model, whose weights are random: {', '.join(SHAPE_NAMES)}.")] = (
+        SHAPE_NAMES[0]
+    ),
+    lengths: Annotated[str, typer.Option(help="Tokens of the documents, with commas between.")] = ",".join(
+        map(str, LENGTHS)
+    ),
+    requests: Annotated[int, typer.Option(min=1, help="Requests decoded together.")] = 64,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; figures are medians over them.")] = 5,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Directory on a disk, for the longest document's KV; default: the temporary one."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there, one line; - for standard output.")
+    ] = None,
+) -> None:
+    """Restore documents to a GPU and decode behind them, beside what its bus and its memory allow.
+
+    A model of a real one's shape with random weights, so nothing is downloaded. Needs a GPU with room for the weights
+    and twice the longest document's KV; `--shape tiny --device cpu` runs the same code without one, for its own sake.
+    """
+    options = DeviceOptions(name, parse_shape(shape), parse_lengths(lengths), requests, repeat, work)
+    to_stdout = json_file == Path("-")
+    if json_file is not None and not to_stdout:
+        _check_writable(json_file)
+    from quire.bench.device.measure import measure_device  # PyTorch and transformers, as above
+    from quire.bench.device.report import print_device_report
+
+    notes = _console(stderr=True)
+    with notes.status("starting") as status:
+        report = measure_device(options, lambda text: status.update(escape(text)))
+    print_device_report(report, notes if to_stdout else _console(stderr=False))
+    _emit(report.to_json(), json_file)
+
+
+@bench.command("fairness")
+def fairness(
+    model: Annotated[str | None, typer.Option(help="As model.path in quire.toml; default: the built-in model.")] = None,
+    document: Annotated[
+        Path | None, typer.Option(help="Text, markdown or a SQuAD JSON file; default: the long document of a checkout.")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds: a calm phase and a flood each.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each phase.")] = 20.0,
+    load: Annotated[
+        float, typer.Option(min=0.05, max=1.0, help="Of its share, what a tenant sends that keeps to it.")
+    ] = 0.5,
+    sequences: Annotated[int, typer.Option(min=1, help="engine.max_sequences: requests computed together.")] = 16,
+    threads: Annotated[int, typer.Option(min=0, help="Cores of one operation; 0: all.")] = 0,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Directory on a disk, for the compiled document while it runs; default: the temporary one."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there, one line; - for standard output.")
+    ] = None,
+) -> None:
+    """Let one of two tenants send ten times its share, and measure what the other feels.
+
+    Run it on a machine that does nothing else. A missed target is shown and does not fail the command.
+    """
+    from quire.bench.fairness import measure_fairness  # PyTorch and transformers, as above
+
+    to_stdout = json_file == Path("-")
+    if json_file is not None and not to_stdout:
+        _check_writable(json_file)
+    notes = _console(stderr=True)
+    options = Options(model, document, None, repeat, 64, threads, work, sequences)
+    with notes.status("starting") as status:
+        report = measure_fairness(options, seconds, load, lambda text: status.update(escape(text)))
+    print_report(report, notes if to_stdout else _console(stderr=False))
+    _emit(report.to_json(), json_file)
+
+
+@bench.command("route")
+def route(
+    modules: Annotated[int, typer.Option(min=1, help="Made-up modules.")] = 10_000,
+    rules: Annotated[int, typer.Option(min=0, help="Of them with keywords and patterns.")] = 1000,
+    questions: Annotated[int, typer.Option(min=1, help="Questions timed in each stage.")] = 2000,
+    handbook: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Instead: pages of the handbook that tests/data/handbook/README.md names."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures there, one line; - for standard output.")
+    ] = None,
+) -> None:
+    """Time the stages of routing with very many modules; or, with --handbook, count right answers about real text.
+
+    Asks no model. A missed target is shown and does not fail the command. Time it on a machine that does nothing else.
+    """
+    from quire.bench.routing.report import print_accuracy, print_speed
+
+    to_stdout = json_file == Path("-")
+    if json_file is not None and not to_stdout:
+        _check_writable(json_file)
+    notes = _console(stderr=True)
+    shown = notes if to_stdout else _console(stderr=False)
+    if handbook is not None:
+        from quire.bench.routing.accuracy import measure_accuracy
+        from quire.bench.routing.handbook import read_handbook
+
+        accuracy = measure_accuracy(read_handbook(handbook))
+        print_accuracy(accuracy, shown)
+        _emit(json.dumps(accuracy.to_json(), allow_nan=False), json_file)
+        return
+    from quire.bench.routing.speed import measure_speed
+
+    with notes.status("starting") as status:
+        speed = measure_speed(modules, rules, questions, lambda text: status.update(escape(text)))
+    print_speed(speed, shown)
+    _emit(json.dumps(speed.to_json(), allow_nan=False), json_file)
 
 
 def _emit(line: str, file: Path | None) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar, get_args
 
 from quire.errors import InvalidSetting
 
-Section = Literal["compile", "open", "first-token", "decode", "memory", "agreement"]
+Section = Literal["compile", "open", "fetch", "first-token", "decode", "memory", "agreement"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 Name = TypeVar("Name", bound=str)
 

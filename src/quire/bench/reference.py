@@ -52,6 +52,9 @@ def filled_dynamic_cache(config: Any, chain: Sequence[KVSegment]) -> Any:
 
     past = DynamicCache(config=config)
     for layer in range(len(chain[0].keys)):
+        for segment in chain:
+            if segment.gate is not None:
+                segment.gate.wait(layer)
         keys = torch.cat([segment.keys[layer] for segment in chain], dim=1)
         values = torch.cat([segment.values[layer] for segment in chain], dim=1)
         past.update(keys[None], values[None], layer)

@@ -29,6 +29,7 @@ class Report:
     document: dict[str, Any]
     repeat: int
     sections: Mapping[str, Sequence[Figure]]
+    benchmark: str = "restore"
 
     @property
     def missed(self) -> list[str]:
@@ -38,7 +39,7 @@ class Report:
     def to_json(self) -> str:
         """One line of JSON, all samples included."""
         document = {
-            "benchmark": "restore",
+            "benchmark": self.benchmark,
             "quire": version("quire"),
             "machine": asdict(self.machine),
             "model": self.model,
@@ -50,9 +51,10 @@ class Report:
         return json.dumps(document, allow_nan=False)
 
 
-def describe(bench: Workbench, sections: Mapping[str, Sequence[Figure]]) -> Report:
+def describe(bench: Workbench, sections: Mapping[str, Sequence[Figure]], benchmark: str = "restore") -> Report:
     """The report of what `bench` was."""
-    return Report(bench.machine, describe_model(bench), describe_document(bench), bench.options.repeat, sections)
+    model, document = describe_model(bench), describe_document(bench)
+    return Report(bench.machine, model, document, bench.options.repeat, sections, benchmark)
 
 
 def describe_model(bench: Workbench) -> dict[str, Any]:

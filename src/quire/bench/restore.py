@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from quire.bench.agreement import measure_agreement
 from quire.bench.compile_speed import measure_compile
 from quire.bench.decode_speed import measure_decode
+from quire.bench.fetch_speed import measure_fetch
 from quire.bench.first_token import measure_first_token
 from quire.bench.memory import measure_memory
 from quire.bench.open_speed import measure_open
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MEASURES: dict[Section, Callable[[Workbench], list[Figure]]] = {
     "compile": measure_compile,
     "open": measure_open,
+    "fetch": measure_fetch,
     "first-token": measure_first_token,
     "decode": measure_decode,
     "memory": measure_memory,

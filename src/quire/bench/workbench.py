@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quire.access import LOCAL
 from quire.bench.document import Subject, read_subject
 from quire.bench.machine import Machine, describe_machine
 from quire.core import ModuleSpec, Scope, Turn
@@ -69,7 +70,7 @@ class Workbench:
 
     def lease(self) -> ChainLease:
         """The document's KV, in place."""
-        return self.project.runtime.pool.lease([self.record])
+        return self.project.runtime.pool.lease([self.record], LOCAL)
 
     def suffix_ids(self, question: str) -> list[int]:
         """Token ids of `question` as the engine gets them."""
@@ -94,7 +95,7 @@ def open_workbench(options: Options, say: Say) -> Iterator[Workbench]:
     Raises:
         SourceError, ModelError, CompileError, StoreError, SettingsError for what is wrong with the input.
     """
-    with _directory(options.work) as work, _ending_on_terminate():
+    with _ending_on_terminate(), _directory(options.work) as work:
         subject = read_subject(options.document, options.article, options.questions, work)
         with Project(_settings(options, subject, work), say=say) as project:
             say("loading the model")
@@ -112,6 +113,7 @@ def _settings(options: Options, subject: Subject, work: Path) -> Any:
     base = load_settings(None, os.environ, root=work)
     chosen: dict[str, Any] = {
         "store.path": ".quire",
+        "store.url": "",  # what is compiled here is nobody else's; `fetch` looks there by itself
         "engine.max_sequences": options.sequences,
         "project.name": "bench",
     }
@@ -137,9 +139,13 @@ def _directory(parent: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _ending_on_terminate() -> Iterator[None]:
-    """Make SIGTERM an ordinary exit, so that processes are ended and files removed."""
+    """Make SIGTERM an ordinary exit, so that processes are ended and files removed.
+
+    One is enough: `timeout` sends it to us and to our group, and the second must not end the cleaning up.
+    """
 
     def leave(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's business

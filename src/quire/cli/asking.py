@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +81,7 @@ def chat(
     """
     screen = Screen(as_json=as_json)
     turns: list[Turn] = []
-    with open_project(project, screen) as opened:
+    with open_project(project, screen, outlasts_registry=True) as opened:
         started(opened, screen)
         while (question := _next_question(screen)) is not None:
             asked = [*turns, Turn("user", question)]
@@ -97,8 +96,7 @@ def chat(
             turns = [*asked, Turn("assistant", text)]
             module = answer.module.module_id if module is None else module
             if as_json:
-                sys.stdout.write(json.dumps(answer_values(answer, text), ensure_ascii=False) + "\n")
-                sys.stdout.flush()
+                screen.line(answer_values(answer, text))
             screen.note(provenance(answer))
 
 
@@ -151,6 +149,7 @@ def provenance(answer: Answer) -> str:
         f"{answer.module.ref} · {plan.stage}: {plan.reason} · {restored.tier}: {restored.tokens:,} tokens restored in "
         f"{duration(restored.seconds)}{from_session} · first token after {duration(answer.first_token_seconds)} · "
         f"{usage.prompt - usage.cached} + {usage.completion} tokens computed"
+        + (f" · {stale['warning']}" if (stale := answer.prepared.provenance()["stale"]) else "")
     )
 
 

@@ -40,7 +40,7 @@ def ls(
         made.add_row(
             escape(record.module_id),
             record.version + (" (pinned)" if record.pinned else ""),
-            f"[{COLOURS[record.state]}]{record.state}[/]",
+            _standing(record),
             escape(record.title),
             str(record.parent or ""),
             str(record.scope),
@@ -65,6 +65,7 @@ def show(module: Module, project: ProjectOption = None, as_json: JsonOption = Fa
         chain = catalogue.registry.chain(record)
         history = catalogue.registry.history(record.module_id, HISTORY_SHOWN)
         others = catalogue.registry.versions(record.module_id)
+        golden = golden_values(catalogue.registry, record)
     manifest = json.loads(record.manifest)
     details = {
         **values(record),
@@ -75,6 +76,7 @@ def show(module: Module, project: ProjectOption = None, as_json: JsonOption = Fa
         "layout": manifest["layout"],
         "numerics": manifest["numerics"],
         "verification": record.verification,
+        "golden": golden,
         "sources": [{"path": s.path, "digest": s.digest, "text_digest": s.text_digest} for s in record.sources],
         "files": manifest["files"],
         "versions": [{"version": v.version, "state": v.state, "created_at": v.created_at.isoformat()} for v in others],
@@ -112,7 +114,27 @@ def values(record: VersionRecord) -> dict[str, Any]:
         "pinned": record.pinned,
         "created_at": record.created_at.isoformat(),
         "expires_at": record.expires_at.isoformat() if record.expires_at else None,
+        "expired": record.expired,
+        "stale": record.stale.as_json() if record.stale else None,
     }
+
+
+def golden_values(registry: Registry, record: VersionRecord) -> dict[str, Any] | None:
+    """What a version is tested with, and the last run of it; None: it declares no golden tests and was asked none."""
+    suite, run = registry.golden.declared(record), registry.golden.newest(record)
+    if suite is None and run is None:
+        return None
+    return {
+        "suite": suite.checksum if suite else None,
+        "questions": len(suite) if suite else 0,
+        "run": run.as_json() if run else None,
+    }
+
+
+def _standing(record: VersionRecord) -> str:
+    """The state, and what keeps a version from being taken at its word."""
+    found = [name for name, is_so in (("stale", record.stale is not None), ("expired", record.expired)) if is_so]
+    return f"[{COLOURS[record.state]}]{record.state}[/]" + "".join(f", [yellow]{name}[/]" for name in found)
 
 
 def _leading(newest_first: list[VersionRecord]) -> list[VersionRecord]:
@@ -167,9 +189,35 @@ def _sections(record: VersionRecord, details: dict[str, Any], history: list[Hist
             "verified": verified
             and f"{verified['method']} of {verified['tokens']} tokens, largest logit difference "
             f"{verified['largest_logit_difference']:.3g}",
+            "golden tests": _golden(details["golden"]),
             "compiled": moment(record.created_at),
             "expires": moment(record.expires_at) if record.expires_at else "",
             "versions": ", ".join(f"{v['version']} {v['state']}" for v in details["versions"]),
         }
     )
-    return [overview, "", sources, "", files, "", changes]
+    return [overview, "", sources, "", files, "", *_failures(details["golden"]), changes]
+
+
+def _golden(golden: dict[str, Any] | None) -> str:
+    if not golden:
+        return ""
+    if not golden["run"]:
+        return f"{golden['questions']} questions, not asked yet"
+    run = golden["run"]
+    state = "green" if run["green"] else "red"
+    return f"{state}: {run['questions'] - run['failed']} of {run['questions']} passed, {run['at'][:16]}Z by {run['by']}"
+
+
+def _failures(golden: dict[str, Any] | None) -> list[RenderableType]:
+    failed = [one for one in golden["run"]["verdicts"] if not one["passed"]] if golden and golden["run"] else []
+    if not failed:
+        return []
+    made = table("golden question", "expected", "found", "")
+    for one in failed:
+        made.add_row(
+            escape(one["question"]),
+            escape("; ".join(one["unmet"])),
+            escape(one["answer"]),
+            "allowed" if one["forgiven"] else "",
+        )
+    return [made, ""]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from quire.project import Project
     from quire.registry import VersionRecord
 
+ELSEWHERE = "in the object store manifests and sizes were looked at; bytes are when they are fetched"
+
 
 def verify(
     modules: Modules = None,
@@ -109,11 +111,13 @@ def fsck(
             if found and not as_json:
                 screen.out.print(_problems(found))
             left, forgotten = _repair(opened, found, screen) if repair and found else (found, [])
+            elsewhere = opened.store.remote is not None
     screen.show(
         {"problems": [_problem(p) for p in found], "remaining": [_problem(p) for p in left], "forgotten": forgotten},
         *([_problems(left)] if repair and left else []),
         *([f"forgotten, as nothing can compile them again: {', '.join(forgotten)}"] if forgotten else []),
         "no problems" if not found else f"{len(found)} found, {len(left)} left",
+        *([ELSEWHERE] if elsewhere else []),
     )
     if left:
         raise ArtifactError(
@@ -139,7 +143,9 @@ def _repair(project: Project, found: list[Problem], screen: Screen) -> tuple[lis
     try:
         plans = project.plan()
         with BuildBar(plans, screen) as bar:
-            run_build(plans, lambda: project.model, project.registry, project.store, bar, actor=actor())
+            run_build(
+                plans, lambda: project.model, project.registry, project.store, bar, actor=actor(), ask=project.test
+            )
     except QuireError as error:  # its sources may be gone; what else is broken is still worth mending
         screen.note(f"not compiled again: {error.message}")
     forgotten = forget_unrepairable(found, project.registry, project.store, actor=actor())

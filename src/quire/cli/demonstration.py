@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from quire.compiler import Comparison
-    from quire.core import ModuleRef, Plan, Restored
+    from quire.core import ModuleRef, Plan
+    from quire.pool import Restored
     from quire.project import Project
 
 EXAMPLE = Path("examples") / "skerrivane"
@@ -97,10 +98,11 @@ def demo(
 
 def ask_both_ways(project: Project, asked: Asked, tokens: int) -> Shown:
     """Route `asked`, lease its chain, and answer from restored KV and by full prefill. Raises as `Answerer.prepare`."""
+    from quire.access import LOCAL
     from quire.answering import Question
     from quire.compiler import compare
 
-    prepared = project.runtime.answerer.prepare(Question((Turn("user", asked.text),)))
+    prepared = project.runtime.answerer.prepare(Question((Turn("user", asked.text),)), LOCAL)
     try:
         found = compare(
             project.model,
@@ -120,11 +122,11 @@ def ask_both_ways(project: Project, asked: Asked, tokens: int) -> Shown:
 def warm_up(project: Project) -> None:
     """Run both ways once on a few tokens of no module: the first pass of a process pays for its kernels."""
     from quire.compiler import compare
-    from quire.model import GrowingKV, prefill
+    from quire.model import prefill
 
     _ = project.runtime
     few = project.model.tokenizer.words("Good morning, what can be done here today?")
-    kv = GrowingKV(project.model.geometry)
+    kv = project.model.new_kv()
     prefill(project.model, (), kv, few, len(few))
     keys, values = (tuple(t[:, : len(few)] for t in side) for side in (kv.keys, kv.values))
     compare(project.model, (KVSegment(keys, values, 0, len(few)),), few, few, tokens=2)
@@ -176,7 +178,7 @@ def summary_values(shown: list[Shown]) -> list[dict[str, Any]]:
 
 def _group(module: str | None, group: list[Shown]) -> dict[str, Any]:
     verdicts = [judge(one.comparison, one.dtype) for one in group]
-    cold = [one.ratio for one in group if one.restored.tier == "cold"]
+    cold = [one.ratio for one in group if one.restored.tier != "warm"]
     return {
         "module": module,
         "questions": len(group),

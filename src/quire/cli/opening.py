@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quire.coordination import Notices, open_redis
 from quire.registry import Registry
 from quire.settings import BY_NAME, PROJECT_FILE, REGISTRY_FILE, Settings, find_project, load_settings
 
@@ -48,13 +49,17 @@ def open_catalogue(directory: Path | None) -> Iterator[Catalogue]:
         What `open_settings` raises; RegistryError.
     """
     settings = open_settings(directory)
-    with Registry.open(settings.registry_file) as registry:
+    with Registry.open(settings.registry_place, heads=settings.state) as registry:
+        if settings["redis.url"]:
+            registry.audit.listen(Notices(open_redis(settings["redis.url"], settings["redis.prefix"])).tell)
         yield Catalogue(settings, registry)
 
 
 @contextmanager
-def open_project(directory: Path | None, screen: Screen) -> Iterator[Project]:
+def open_project(directory: Path | None, screen: Screen, *, outlasts_registry: bool = False) -> Iterator[Project]:
     """The project with all that computes, closed at the end. Says what is slow the first time.
+
+    `outlasts_registry`: for who goes on for long; see `Project`.
 
     Raises:
         What `open_settings` raises; RegistryError.
@@ -64,7 +69,7 @@ def open_project(directory: Path | None, screen: Screen) -> Iterator[Project]:
         silence_libraries()
         from quire.project import Project
 
-    with Project(settings, say=screen.note) as project:
+    with Project(settings, say=screen.note, outlasts_registry=outlasts_registry) as project:
         yield project
 
 

@@ -44,7 +44,7 @@ ModuleOption = Annotated[
         "--module",
         "-m",
         metavar="MODULE",
-        help="Who answers: MODULE or MODULE@VERSION. Default: the route rules decide.",
+        help="Who answers: MODULE or MODULE@VERSION. Default: the router decides.",
         autocompletion=complete_module,
         show_default=False,
     ),

@@ -1,4 +1,7 @@
-"""Writes docs/cli.md from the commands and docs/settings.md from SETTINGS: `python -m quire.cli.reference [DOCS]`."""
+"""Writes the pages of docs that say what the code says: `python -m quire.cli.reference [DOCS]`.
+
+cli.md from the commands, settings.md from SETTINGS, metrics.md from FIGURES.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from typing import Any
 import typer
 
 from quire import errors
-from quire.settings import MODULE_KEYS, PROJECT_FILE, ROUTE_KEYS, SETTINGS, Setting
+from quire.gateway.figures import page as metrics_page
+from quire.settings import LIMIT_KEYS, MODULE_KEYS, PROJECT_FILE, ROUTE_KEYS, SETTINGS, Setting
 
 GENERATED = "<!-- Written by `make docs`. Change the commands or the settings, not this page. -->"
 
@@ -20,12 +24,32 @@ MODULE_HELP = {
     "sources": "files, directories or patterns, relative to the project; required",
     "parent": "the module it is compiled behind",
     "acl": "who may read it: `public`, `tenant:T`, `workspace:T/W`, `user:T/U`; default: the project's tenant",
-    "route": "table of the rules that lead here",
+    "ttl": "how long a version may answer after it was built or renewed, as in `30d` (units s, m, h, d, w); default: "
+    "without end. [invalidation.md](invalidation.md) says more",
+    "stale": "what it does while its sources say something else: `serve` (the default; its answers carry a warning), "
+    "`fallback` (questions are answered as not covered) or `refuse` (they are an error)",
+    "golden": "files of golden tests that a version must pass before it goes live ([lifecycle.md](lifecycle.md)); "
+    "default: `golden/NAME.yaml`, if it is there",
+    "route": "table of what leads here; [routing.md](routing.md) explains it",
 }
 ROUTE_HELP = {
+    "intents": "values of `intent` in a request that lead here",
+    "products": "the same for `product`",
+    "states": "the same for `state`, of the caller's workflow",
+    "metadata": "table: names of `metadata` in a request, each with the value or values that lead here",
     "keywords": "whole words or phrases that a question may contain; letter case does not count",
     "patterns": "regular expressions that are searched in the question; letter case does not count",
+    "when": "table: names of `metadata`, each with the value or values that the rules need; alone: a rule by itself",
     "priority": "integer; higher goes first, then more matches, then the order of declaration",
+    "examples": "questions that belong here; the classifier is trained on them",
+    "summary": "what it is about, in a few sentences, for the semantic stage; default: taken from the sources",
+}
+LIMIT_HELP = {
+    "requests_per_minute": "requests that may begin in a minute",
+    "tokens_per_minute": "tokens computed in a minute: of questions and answers, not those of modules",
+    "concurrent_requests": "requests under way at once",
+    "monthly_tokens": "tokens computed in a calendar month, in UTC, over all servers on one registry",
+    "priority": "`low`, `normal` or `high`: each has four times the share of the one before, when there is not enough",
 }
 
 
@@ -75,16 +99,20 @@ def settings_page() -> str:
         "Each module is a table `[modules.NAME]`. NAME is made of lower-case letters, digits, dots, dashes and "
         "underscores.",
         _keys(MODULE_KEYS, MODULE_HELP),
-        "`[modules.NAME.route]` has the rules:",
+        "`[modules.NAME.route]` has what leads to a module:",
         _keys(ROUTE_KEYS, ROUTE_HELP),
+        "## Limits",
+        "`[limits.default]` says what each tenant may use of the server, `[limits.tenants.NAME]` what one may; what "
+        "that leaves out is as in the default. 0 and what is nowhere given mean no limit. See [limits.md](limits.md).",
+        _keys(LIMIT_KEYS, LIMIT_HELP),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def write(docs: Path) -> list[Path]:
-    """Write both pages below `docs`; gives those that changed. Mutates the directory."""
+    """Write the pages below `docs`; gives those that changed. Mutates the directory."""
     changed = []
-    for name, text in (("cli.md", cli_page()), ("settings.md", settings_page())):
+    for name, text in (("cli.md", cli_page()), ("settings.md", settings_page()), ("metrics.md", metrics_page())):
         path = docs / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -92,17 +120,25 @@ def write(docs: Path) -> list[Path]:
     return changed
 
 
+_OWN_CODES: dict[type[errors.QuireError], str] = {
+    errors.BuildInterrupted: "a build was interrupted",
+    errors.NotConfirmed: "a change is made, but not every server has said that it follows it",
+}
+
+
 def _exit_codes() -> list[str]:
-    """One row per branch of the error tree."""
+    """One row per branch of the error tree, and one per leaf with a code of its own."""
     tree = re.findall(r"^    [├└]── (\w+) {2,}(.*)$", errors.__doc__ or "", re.MULTILINE)
     told = dict(tree)
     rows = ["| code | means |", "|---|---|", "| 0 | done |", "| 1 | stopped, or a defect of Quire |"]
     for branch in errors.QuireError.__subclasses__():
-        names = ", ".join(f"`{leaf.__name__}`" for leaf in branch.__subclasses__())
+        leaves = branch.__subclasses__()
+        names = ", ".join(f"`{leaf.__name__}`" for leaf in leaves if leaf.exit_code == branch.exit_code)
         about = f" {told[branch.__name__]}:" if branch.__name__ in told else ""
         usage = " a wrong option or argument;" if branch is errors.SettingsError else ""
         rows.append(f"| {branch.exit_code} |{usage}{about} `{branch.__name__}`: {names} |")
-    rows.append(f"| {errors.BuildInterrupted.exit_code} | a build was interrupted: `BuildInterrupted` |")
+        own = [leaf for leaf in leaves if leaf.exit_code != branch.exit_code]
+        rows += [f"| {leaf.exit_code} | {_OWN_CODES[leaf]}: `{leaf.__name__}` |" for leaf in own]
     return ["## Exit codes", "\n".join(rows)]
 
 

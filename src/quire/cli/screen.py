@@ -36,6 +36,11 @@ class Screen:
         for renderable in renderables:
             self.out.print(renderable)
 
+    def line(self, value: Any) -> None:
+        """One result of several, as a line of JSON, for scripts that read along."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
     def note(self, text: str) -> None:
         """Something worth knowing beside the result. Scripts do not get it."""
         if not self.as_json:

@@ -28,12 +28,11 @@ def serve(
     The first SIGTERM or Ctrl-C lets running answers finish; the second ends them.
     """
     screen = Screen(as_json=as_json)
-    with open_project(project, screen) as opened:
+    with open_project(project, screen, outlasts_registry=True) as opened:
         from quire.gateway import serve as serve_http
 
         def ready(url: str) -> None:
             screen.show({"url": url}, f"serving {opened.settings['project.name']} on {url}/v1")
             sys.stdout.flush()
 
-        screen.note("loading the model")
         serve_http(opened, host=host, port=port, ready=ready)

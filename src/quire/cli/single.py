@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quire.cli.building import BuildBar, plan_table, plan_values, report_values, speed_for, told
+from quire.cli.golden import check_left_out, check_red
 from quire.cli.opening import silence_libraries
 from quire.cli.options import JsonOption
 from quire.cli.screen import Screen, facts, short, size
@@ -102,7 +103,15 @@ def _compile(project: Project, spec: ModuleSpec, split: bool, dry_run: bool, scr
             screen.show({"plan": plan_values(project, plans, speed)}, plan_table(project, plans, speed))
             return
         with BuildBar(plans, screen) as bar:
-            report = run_build(plans, lambda: project.model, project.registry, project.store, bar, actor=actor())
+            report = run_build(
+                plans,
+                lambda: project.model,
+                project.registry,
+                project.store,
+                bar,
+                actor=actor(),
+                ask=project.test,
+            )
         if report.compiled:
             remember_speed(project, bar.tokens / bar.seconds)
     made = [plan.record for plan in plans if plan.record]
@@ -128,6 +137,8 @@ def _compile(project: Project, spec: ModuleSpec, split: bool, dry_run: bool, scr
             for record in made
         ),
     )
+    check_red(report.red, report.withheld)
+    check_left_out(report.withheld, report.withheld, screen)
 
 
 def settings_for(model: str, layout: Path | None, out: str, threads: int | None) -> Settings:
@@ -137,12 +148,21 @@ def settings_for(model: str, layout: Path | None, out: str, threads: int | None)
         InvalidSetting: `out` is no place of a store.
     """
     settings = load_settings(None, os.environ, root=Path.cwd())
-    given: dict[str, str | int] = {"model.path": model, "store.path": str(store_directory(out))}
+    given: dict[str, str | int] = {"model.path": model}
+    if is_object_store(out):
+        given["store.url"] = out
+    else:
+        given["store.path"] = str(store_directory(out))
     if layout:
         given["layout.file"] = str(layout.absolute())
     if threads:
         given["model.threads"] = threads
     return replace(settings, values={**settings.values, **given})
+
+
+def is_object_store(out: str) -> bool:
+    """Whether --out is the URL of an object store; the registry is in ``.quire`` then, and so are artifacts first."""
+    return out.partition("://")[0] in {"s3", "gs", "az"}
 
 
 def store_directory(out: str) -> Path:
@@ -151,12 +171,9 @@ def store_directory(out: str) -> Path:
     Raises:
         InvalidSetting.
     """
-    from quire.store import DiskStore, open_store
+    from quire.store import open_disk
 
-    store = open_store(out)
-    if not isinstance(store, DiskStore):
-        raise InvalidSetting(f"--out {out!r} is not a directory of this machine", hint="give a path or a file:/// URL")
-    return store.root
+    return open_disk(out).root
 
 
 def parse_acl(text: str) -> tuple[Scope, str | None]:

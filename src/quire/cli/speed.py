@@ -17,26 +17,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from quire.project import Project
+    from quire.settings import Settings
 
 SPEED_FILE = "speed.json"
 SAMPLE_TOKENS = 256
 
 
-def recall_speed(project: Project) -> float | None:
+def recall_speed(settings: Settings, fingerprint: str) -> float | None:
     """Tokens per second of the last build with this model and these settings; None before the first."""
-    speed = _read(project.settings.state / SPEED_FILE).get(_configuration(project))
+    speed = _read(settings.state / SPEED_FILE).get(_configuration(settings, fingerprint))
     return float(speed) if isinstance(speed, int | float) and speed > 0 else None
 
 
 def measure_speed(project: Project) -> float:
     """Tokens per second of prefill, on a sample. Loads the model; the first pass warms up and is not counted."""
-    from quire.model import GrowingKV, prefill
+    from quire.model import prefill
 
     model = project.model
     sample = [1] * SAMPLE_TOKENS
-    prefill(model, (), GrowingKV(model.geometry), sample[:16], SAMPLE_TOKENS)
+    prefill(model, (), model.new_kv(), sample[:16], SAMPLE_TOKENS)
     began = time.perf_counter()
-    prefill(model, (), GrowingKV(model.geometry), sample, SAMPLE_TOKENS)
+    prefill(model, (), model.new_kv(), sample, SAMPLE_TOKENS)
     return SAMPLE_TOKENS / (time.perf_counter() - began)
 
 
@@ -46,9 +47,10 @@ def remember_speed(project: Project, tokens_per_second: float) -> None:
     Raises:
         StoreFull, StoreUnwritable.
     """
+    configuration = _configuration(project.settings, project.source.facts.fingerprint)
     file = project.settings.state / SPEED_FILE
     fresh = file.with_name(f"{SPEED_FILE}.{os.getpid()}")
-    speeds = {**_read(file), _configuration(project): round(tokens_per_second, 1)}
+    speeds = {**_read(file), configuration: round(tokens_per_second, 1)}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(json.dumps(speeds), encoding="utf-8")
@@ -57,10 +59,8 @@ def remember_speed(project: Project, tokens_per_second: float) -> None:
         raise StoreError.from_os(error, file) from error
 
 
-def _configuration(project: Project) -> str:
-    settings = project.settings
-    fingerprint = project.source.facts.fingerprint[:15]
-    return f"{fingerprint} {settings['model.device']} {settings['model.threads']}"
+def _configuration(settings: Settings, fingerprint: str) -> str:
+    return f"{fingerprint[:15]} {settings['model.device']} {settings['model.threads']}"
 
 
 def _read(file: Path) -> dict[str, object]:

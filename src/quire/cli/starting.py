@@ -14,6 +14,7 @@ from quire.errors import ProjectExists, StoreError
 from quire.settings import NAME, PROJECT_FILE
 
 EXAMPLE_FILE = Path("knowledge") / "example.md"
+EXAMPLE_GOLDEN = Path("golden") / "example.yaml"
 
 PROJECT = """\
 # A project of Quire. Every setting: docs/settings.md; every command: quire --help.
@@ -33,6 +34,17 @@ acl = "public"
 keywords = ["open", "hours", "library", "closed"]
 """
 
+GOLDEN = """\
+# What the module must answer before a version of it goes live. Keys: docs/lifecycle.md.
+max_tokens: 32
+questions:
+- question: When is the library open?
+  contains: [Tuesday to Saturday, "18:30"]
+- question: At what time does the library open?
+  contains: "9:00"
+  not_contains: "10:00"
+"""
+
 KNOWLEDGE = """\
 # Opening hours
 
@@ -50,11 +62,12 @@ def init(
     ] = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Begin a project: write quire.toml and an example of knowledge. Overwrites nothing."""
+    """Begin a project: write quire.toml, an example of knowledge and its tests. Overwrites nothing."""
     name = re.sub(r"[^a-z0-9._-]+", "-", directory.resolve().name.lower()).strip("-._")[:64]
     contents = {
         Path(PROJECT_FILE): PROJECT.format(name=name if NAME.fullmatch(name) else "project"),
         EXAMPLE_FILE: KNOWLEDGE,
+        EXAMPLE_GOLDEN: GOLDEN,
     }
     for file in contents:
         if (directory / file).exists():

@@ -4,7 +4,8 @@ Each answers three orders, one line of JSON each (`quire.bench.processes`):
 
     open      load everything, make the document ready, answer one request -> threads, versions
     serve     suffixes, tokens -> times (seconds, per request and token), token_ids, and `cached` of vLLM
-    restart   suffix -> seconds from having the model but not the document to the first token
+    restart   suffix -> seconds from having the model but not the document to the first token; Quire's also
+              kept_seconds, with its files in the system's memory
 """
 
 from __future__ import annotations

@@ -64,5 +64,6 @@ def measure_engine(options: EngineOptions, say: Say) -> EngineReport:
             arms=arms,
             levels=levels,
             restarts=found.restarts,
+            kept=found.kept,
             sections=summarize(bench, requests, options, arms, found, levels),
         )

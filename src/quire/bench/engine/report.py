@@ -38,6 +38,7 @@ class EngineReport:
     arms: list[Arm]
     levels: list[Level]
     restarts: dict[ArmName, list[float]]
+    kept: list[float]
     sections: dict[str, list[Figure]]
 
     def to_json(self) -> str:
@@ -53,6 +54,7 @@ class EngineReport:
             "arms": {arm.name: arm.to_json() for arm in self.arms},
             "levels": [self._level(level) for level in self.levels],
             "restart_seconds": self.restarts,
+            "kept_restart_seconds": self.kept,
             "sections": {name: [f.to_json() for f in figures] for name, figures in self.sections.items()},
             "missed": list(missed(self.sections)),
         }

@@ -63,12 +63,14 @@ class Run:
 class Rounds:
     """All that was measured.
 
-    `restarts`: seconds by arm. `stayed`: largest share of the artifact's pages that the kernel did not forget.
+    `restarts`: seconds by arm; `kept`: Quire's, with its files' pages still in memory. `stayed`: largest share of the
+    artifact's pages that the kernel did not forget for the others.
     `waited`, `idled`: seconds that an arm waited for the others, and processor seconds that it used meanwhile.
     """
 
     runs: list[Run] = field(default_factory=list)
     restarts: dict[ArmName, list[float]] = field(default_factory=dict)
+    kept: list[float] = field(default_factory=list)
     stayed: float = 0.0
     waited: defaultdict[ArmName, float] = field(default_factory=lambda: defaultdict(float))
     idled: defaultdict[ArmName, float] = field(default_factory=lambda: defaultdict(float))
@@ -136,6 +138,7 @@ def _level(found: Rounds, arms: list[Arm], arm: Arm, requests: Requests, place: 
 def _restart(found: Rounds, arms: list[Arm], arm: Arm, suffix: list[int]) -> None:
     if said := _work(found, arms, arm, {"do": "restart", "suffix": suffix}):
         found.restarts.setdefault(arm.name, []).append(said.answer["seconds"])
+        found.kept += [said.answer["kept_seconds"]] if "kept_seconds" in said.answer else []
         found.stayed = max(found.stayed, said.answer.get("resident_share", 0.0))
 
 

@@ -66,18 +66,24 @@ def _ratios(levels: list[Level], metric: str, targets: dict[int, Target]) -> lis
 
 
 def _restarts(found: Rounds) -> list[Figure]:
+    """Of the server, which finds the files in the system's memory, and of the machine, which has to read them."""
     notes = {
-        "quire": f"files mapped and checked; {found.stayed:.1%} were in memory",
         "transformers": "one forward pass over document and question",
         "vllm": "a prefill of document and question",
     }
-    figures = {arm: milliseconds(arm, found.restarts[arm], note=notes[arm]) for arm in ARMS if arm in found.restarts}
-    listed = list(figures.values())
-    for other in OTHERS:
-        if "quire" in figures and other in figures:
-            target = RESTART_TARGET if other == "vllm" else None
-            listed.append(ratio(f"{other} / quire", figures[other], figures["quire"], target=target))
-    return listed
+    theirs = {arm: milliseconds(arm, found.restarts[arm], note=notes[arm]) for arm in OTHERS if arm in found.restarts}
+    ours = []
+    if found.kept:
+        ours.append(milliseconds("quire, of the server", found.kept, note="files checked and mapped"))
+    if "quire" in found.restarts:
+        note = f"files read, checked and mapped; {found.stayed:.1%} were in memory"
+        ours.append(milliseconds("quire, of the machine", found.restarts["quire"], note=note))
+    ratios = [
+        ratio(f"{other} / {mine.name}", figure, mine, target=RESTART_TARGET if other == "vllm" else None)
+        for other, figure in theirs.items()
+        for mine in ours
+    ]
+    return [*ours, *theirs.values(), *ratios]
 
 
 def _memory(bench: Workbench, requests: Requests, arms: list[Arm], levels: list[Level]) -> list[Figure]:
