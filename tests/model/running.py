@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 
 from quire.core import KVSegment
 from quire.model import LoadedModel, Row, forward, prefill
+from quire.model.kernels import Library, Unit, load_library
 
 Chain = tuple[KVSegment, ...]
+
+
+def library_on(unit: Unit) -> Library:
+    """Our kernels on `unit`, where the processor has it."""
+    library = load_library(unit)
+    if library.unit != unit:
+        pytest.skip(f"this processor has no {unit.name.lower()} for bfloat16")
+    return library
 
 
 def compile_chain(model: LoadedModel, segments: Sequence[list[int]], chunk: int = 512, *, after: Chain = ()) -> Chain:

@@ -19,6 +19,7 @@ from quire.model.kernels import (
     PackedLinear,
     PackedNorm,
     PackedStack,
+    Unit,
     load_library,
     packed_norm,
     packed_stack,
@@ -26,7 +27,7 @@ from quire.model.kernels import (
 )
 
 from .families import FAMILIES, save_family
-from .running import compile_chain
+from .running import compile_chain, library_on
 
 ALLOWED = {"float32": 2e-6, "bfloat16": 4e-3, "float16": 6e-4}  # of the largest result
 CPU = torch.device("cpu")
@@ -38,10 +39,9 @@ def layer(dtype: str, wide: int, deep: int, seed: int) -> tuple[torch.Tensor, to
     return weight, torch.randn(wide, generator=draw).to(getattr(torch, dtype))
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["matrix", "vectors"])
+@pytest.fixture(scope="module", params=list(Unit), ids=lambda unit: unit.name.lower())
 def library(request: pytest.FixtureRequest) -> Library:
-    """The kernels on the matrix unit, where the processor has one, and without it."""
-    return load_library(matrix=request.param)
+    return library_on(request.param)
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,7 +14,9 @@ from quire.model import GrowingKV, Row
 from quire.model.attention import AttentionPlan
 from quire.model.backends import Backend, NativeBackend, TorchBackend
 from quire.model.forward import order, plan_attention
-from quire.model.kernels import Library, load_library
+from quire.model.kernels import Library, Unit
+
+from .running import library_on
 
 ALLOWED = {"float32": 3e-5, "bfloat16": 4e-2, "float16": 4e-3}
 SCALE = 0.3
@@ -89,17 +91,14 @@ def slowly(tree: Tree, i: int) -> torch.Tensor:
     return (torch.softmax(scores.masked_fill(ahead, float("-inf")), -1) @ value).transpose(0, 1)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["matrix", "vectors"])
+@pytest.fixture(scope="module", params=list(Unit), ids=lambda unit: unit.name.lower())
 def library(request: pytest.FixtureRequest) -> Library:
-    """Our kernels on the matrix unit, where the processor has one, and without it."""
-    return load_library(matrix=request.param)
+    return library_on(request.param)
 
 
-@pytest.fixture(scope="module", params=["matrix", "vectors", "torch"])
+@pytest.fixture(scope="module", params=[*Unit, None], ids=lambda unit: "torch" if unit is None else unit.name.lower())
 def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "torch":
-        return TorchBackend()
-    return NativeBackend(load_library(matrix=request.param == "matrix"), threads=2)
+    return TorchBackend() if request.param is None else NativeBackend(library_on(request.param), threads=2)
 
 
 @settings(max_examples=60, deadline=None)

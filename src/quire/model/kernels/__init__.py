@@ -1,6 +1,6 @@
 """Kernels of our own for the CPU: linear layers on packed weights, attention over shared segments.
 
-kernels.cpp   the arithmetic: vectors.h and matrix.h multiply, linear.h, attention.h and decoder.h ask them to
+kernels.cpp   the arithmetic: vectors.h, dots.h and matrix.h multiply, linear.h, attention.h and decoder.h ask them to
 library       compiling it once per machine, and loading it
 linear        a layer on packed weights
 norm          root-mean-square normalization
@@ -9,7 +9,7 @@ stack         all layers in one call
 """
 
 from quire.model.kernels.attention import NativeAttention
-from quire.model.kernels.library import Library, load_library
+from quire.model.kernels.library import Library, Unit, load_library
 from quire.model.kernels.linear import PackedLinear, Panels, quantized
 from quire.model.kernels.norm import PackedNorm, packed_norm, replaced_norm
 from quire.model.kernels.stack import PackedStack, packed_stack
@@ -21,6 +21,7 @@ __all__ = [
     "PackedNorm",
     "PackedStack",
     "Panels",
+    "Unit",
     "load_library",
     "packed_norm",
     "packed_stack",

@@ -64,7 +64,7 @@ class Ahead {
 };
 
 // What attention needs of a unit that multiplies: how operands lie, and the two products. This one is for vectors of
-// float32; see also `MatrixUnit`.
+// float32; see also `DotUnit` and `MatrixUnit`.
 template <class T> struct VectorUnit {
     using Element = float;
     struct Session {};
@@ -96,12 +96,12 @@ template <class T> struct VectorUnit {
     }
 
     static void score(int rows, const float* queries, const float* keys, int count, int64_t dim, float* scores, Ahead&) {
-        for (int j = 0; j < count; j += WIDE) tiles<true>(rows, queries, keys + j, BLOCK, dim, scores + j, BLOCK, true);
+        for (int j = 0; j < count; j += WIDE) tiles<PACKED>(rows, queries, keys + j, BLOCK, dim, scores + j, BLOCK, true);
     }
 
     static void weigh(int rows, const float* shares, const float* values, int count, int64_t padded, float* sums, Ahead&) {
         for (int64_t d = 0; d < padded; d += WIDE)
-            tiles<false>(rows, shares, values + d, padded, count, sums + d, padded, false);
+            tiles<BLOCK>(rows, shares, values + d, padded, count, sums + d, padded, false);
     }
 
     static vf power(vf x) { return exp2_of(x); }
@@ -303,10 +303,14 @@ template <class T>
 void attend(const Attention& plan, int64_t layer, const T* q, const T* k, const T* v, const int64_t* strides, T* out) {
     const int64_t padded = (plan.dim + WIDE - 1) / WIDE * WIDE;
     const Step<T> step{plan, layer, padded, q, k, v, strides[0], strides[1], strides[2], strides[3], strides[4], strides[5], out};
+    if constexpr (std::is_same_v<T, bf16>) {
 #ifdef QUIRE_MATRIX
-    if constexpr (std::is_same_v<T, bf16>)
-        if (matrix_unit()) return step.template run<MatrixUnit>();
+        if (unit() == TILES) return step.template run<MatrixUnit>();
 #endif
+#ifdef QUIRE_DOTS
+        if (unit() == DOTS) return step.template run<DotUnit>();
+#endif
+    }
     step.template run<VectorUnit<T>>();
 }
 

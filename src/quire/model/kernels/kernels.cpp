@@ -52,7 +52,7 @@ template <class T> int64_t likeliest(const T* x, int64_t width) {
 extern "C" {
 
 // What the Python side must know of the constants above.
-void quire_constants(int64_t* to) { to[0] = WIDE; to[1] = SPLIT; to[2] = ROW_CHUNK; to[3] = matrix_unit(); }
+void quire_constants(int64_t* to) { to[0] = WIDE; to[1] = SPLIT; to[2] = ROW_CHUNK; to[3] = unit(); }
 
 void quire_attend(const Attention* plan, int64_t layer, const void* q, const void* k, const void* v,
                   const int64_t* strides, void* out) {
@@ -75,18 +75,19 @@ void quire_norm(const void* x, int64_t x_row, const void* weight, double epsilon
 }
 
 // Numbers that the panels of a layer take.
-int64_t quire_packed_size(int64_t tiles, int64_t width, int64_t depth) { return panels(width) * panel_size(tiles, depth); }
+int64_t quire_packed_size(int64_t unit, int64_t width, int64_t depth) { return panels(width) * panel_size(unit, depth); }
 
-// weight [width][depth] in `dtype` -> panels.
-void quire_pack(const void* weight, int64_t dtype, int64_t tiles, int64_t width, int64_t depth, void* to, int64_t threads) {
+// weight [width][depth] in `dtype` -> panels for `unit`, see `Unit`. DOTS takes bfloat16, TILES int8 too.
+void quire_pack(const void* weight, int64_t dtype, int64_t unit, int64_t width, int64_t depth, void* to, int64_t threads) {
     if (dtype == INT8) {
         const auto* from = static_cast<const int8_t*>(weight);
-        if (tiles) pack_tiles(from, width, depth, threads, static_cast<int8_t*>(to));
+        if (unit == TILES) pack_tiles(from, width, depth, threads, static_cast<int8_t*>(to));
         else pack_columns(from, width, depth, threads, static_cast<int8_t*>(to));
     } else if (dtype == BFLOAT16) {
         const auto* from = static_cast<const bf16*>(weight);
-        if (tiles) pack_tiles(from, width, depth, threads, static_cast<bf16*>(to));
-        else pack_pairs(from, width, depth, threads, static_cast<PairedBf16*>(to));
+        if (unit == TILES) pack_tiles(from, width, depth, threads, static_cast<bf16*>(to));
+        else if (unit == DOTS) pack_dots(from, width, depth, threads, static_cast<bf16*>(to));
+        else pack_columns_paired(from, width, depth, threads, static_cast<PairedBf16*>(to));
     } else if (dtype == FLOAT16) {
         pack_columns(static_cast<const f16*>(weight), width, depth, threads, static_cast<f16*>(to));
     } else {

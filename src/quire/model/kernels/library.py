@@ -8,6 +8,7 @@ needs a C++17 compiler and nothing else: neither PyTorch's headers nor its OpenM
 from __future__ import annotations
 
 import ctypes
+import enum
 import functools
 import os
 import platform
@@ -31,12 +32,19 @@ _SIZE = ctypes.c_int64
 _ADDRESS = ctypes.c_void_p
 
 
+class Unit(enum.IntEnum):
+    """What multiplies bfloat16: `enum Unit` of dots.h."""
+
+    VECTORS = 0  # float32 products of widened numbers
+    DOTS = 1  # the vectors' own instruction for pairs of bfloat16
+    TILES = 2  # the processor's matrix unit
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
     """The loaded kernels.
 
-    `wide`: columns of a packed panel; `split`: keys, `chunk`: rows of one partial result; `matrix`: whether bfloat16
-    products run on the processor's matrix unit.
+    `wide`: columns of a packed panel; `split`: keys, `chunk`: rows of one partial result.
     """
 
     packed_size: ctypes._NamedFuncPointer
@@ -49,8 +57,14 @@ class Library:
     wide: int
     split: int
     chunk: int
-    matrix: bool
+    unit: Unit
     identity: str
+
+    def unit_for(self, weights: torch.dtype, activations: torch.dtype) -> Unit:
+        """What multiplies such weights by such activations. int8 is widened: to bfloat16 for tiles, else to float32."""
+        if activations != torch.bfloat16 or (weights == torch.int8 and self.unit == Unit.DOTS):
+            return Unit.VECTORS
+        return self.unit
 
 
 class Weights(ctypes.Structure):
@@ -58,25 +72,25 @@ class Weights(ctypes.Structure):
 
     _fields_ = [
         *[(name, _ADDRESS) for name in ("panels", "scale", "bias")],
-        *[(name, _SIZE) for name in ("dtype", "tiles", "width", "depth")],
+        *[(name, _SIZE) for name in ("dtype", "unit", "width", "depth")],
     ]
 
 
 @functools.cache
-def load_library(*, matrix: bool = True) -> Library:
-    """Compile what is not compiled yet, and load it. `matrix`: use the processor's matrix unit, if it has one.
+def load_library(most: Unit = Unit.TILES) -> Library:
+    """Compile what is not compiled yet, and load it. It uses the fastest unit that the processor has, up to `most`.
 
     Raises:
         KernelsUnavailable: no compiler, or it failed; the message has its words.
     """
-    path = _compiled((*FLAGS, *([] if matrix else ["-DQUIRE_VECTORS_ONLY"])))
+    path = _compiled((*FLAGS, *([] if most == Unit.TILES else [f"-DQUIRE_{most.name}_ONLY"])))
     try:
         dll = ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelsUnavailable(f"{path} does not load: {error}", hint="delete the file and start again") from error
     constants = (_SIZE * 4)()
     dll.quire_constants(constants)
-    wide, split, chunk, matrix_unit = constants
+    wide, split, chunk, unit = constants
     dll.quire_packed_size.argtypes = [_SIZE] * 3
     dll.quire_pack.argtypes = [_ADDRESS, *[_SIZE] * 4, _ADDRESS, _SIZE]
     dll.quire_linear.argtypes = [ctypes.POINTER(Weights), _ADDRESS, _SIZE, _ADDRESS, *[_SIZE] * 4]
@@ -95,7 +109,7 @@ def load_library(*, matrix: bool = True) -> Library:
         wide=wide,
         split=split,
         chunk=chunk,
-        matrix=bool(matrix_unit),
+        unit=Unit(unit),
         identity=path.stem,
     )
 

@@ -10,12 +10,12 @@ enum Dtype { FLOAT32, BFLOAT16, FLOAT16, INT8 };
 extern "C" {
 
 // A packed layer of `width` outputs. `scale` (int8 only) and `bias` are float32, one number for every column of the
-// panels, or null. `tiles`: packed for the matrix unit, bfloat16 or int8, and then activations are bfloat16.
+// panels, or null. `unit`: what it is packed for, see `Unit`; activations are bfloat16 if that is not VECTORS.
 struct Weights {
     const void* panels;
     const float* scale;
     const float* bias;
-    int64_t dtype, tiles, width, depth;
+    int64_t dtype, unit, width, depth;
 };
 
 }  // extern "C"
@@ -33,7 +33,10 @@ Cut cut(int64_t total) {
 int64_t panels(int64_t width) { return (width + WIDE - 1) / WIDE; }
 
 // Numbers of a panel.
-int64_t panel_size(bool tiles, int64_t depth) { return WIDE * (tiles ? (depth + 31) / 32 * 32 : depth); }
+int64_t panel_size(int64_t unit, int64_t depth) {
+    const int64_t whole = unit == TILES ? 32 : unit == DOTS ? 2 : 1;  // inputs
+    return WIDE * ((depth + whole - 1) / whole * whole);
+}
 
 template <class T>
 void pack_rows(const T* x, int64_t x_row, int64_t steps, int rows, float* to) {  // [rows][steps] -> [steps][rows]
@@ -82,19 +85,18 @@ void multiply_vectors(const Weights& w, const T* x, int64_t x_row, int64_t m, in
         float* wide = c + m * WIDE;
         const W* panel = static_cast<const W*>(w.panels) + p * depth * step_size<W>();
         if (rows.count == 1) {
-            tiles<true>(int(m), a, panel, step_size<W>(), depth, c, WIDE, true);
+            tiles<PACKED>(int(m), a, panel, step_size<W>(), depth, c, WIDE, true);
         } else {
             for (int64_t k = 0; k < depth; k += DEPTH) {
                 const int64_t steps = std::min<int64_t>(DEPTH, depth - k);
                 for (int64_t i = 0; i < steps; i++) {
-                    vf left, right;
-                    columns(panel + (k + i) * step_size<W>(), left, right);
-                    store(wide + i * WIDE, left);
-                    store(wide + i * WIDE + LANES, right);
+                    const auto two = columns(panel + (k + i) * step_size<W>());
+                    store(wide + i * WIDE, two.left);
+                    store(wide + i * WIDE + LANES, two.right);
                 }
                 for (int64_t t = 0; t < rows.count; t++) {
                     const int64_t first = t * rows.rows, here = height(t);
-                    tiles<true>(int(here), a + first * depth + k * here, wide, WIDE, steps, c + first * WIDE, WIDE, k == 0);
+                    tiles<PACKED>(int(here), a + first * depth + k * here, wide, WIDE, steps, c + first * WIDE, WIDE, k == 0);
                 }
             }
         }
@@ -102,12 +104,38 @@ void multiply_vectors(const Weights& w, const T* x, int64_t x_row, int64_t m, in
     });
 }
 
+#ifdef QUIRE_DOTS
+
+template <class Finish>
+void multiply_dots(const Weights& w, const bf16* x, int64_t x_row, int64_t m, int64_t threads, const Finish& finish) {
+    static thread_local Scratch rows_scratch;
+    const Cut rows = cut(m);
+    const int64_t steps = (w.depth + 1) / 2;
+    Pair* a = reinterpret_cast<Pair*>(rows_scratch.need(m * steps));
+    const auto height = [&](int64_t t) { return int(std::clamp<int64_t>(m - t * rows.rows, 0, rows.rows)); };
+    team().each(rows.count, m * w.depth < 1 << 15 ? 1 : threads, [&](int64_t t) {
+        const int64_t first = t * rows.rows;
+        pack_pairs([&](int r) { return x + (first + r) * x_row; }, height(t), w.depth, a + first * steps);
+    });
+    each_panel(w, threads, [&](int64_t p) {
+        static thread_local Scratch scratch;
+        float* sums = scratch.need(rows.rows * WIDE);
+        const Pair* panel = static_cast<const Pair*>(w.panels) + p * steps * WIDE;
+        for (int64_t first = 0, t = 0; first < m; first += rows.rows, t++) {
+            tiles<PACKED>(height(t), a + first * steps, panel, WIDE, steps, sums, WIDE, true);
+            settle(w, p, sums, first, height(t), finish);
+        }
+    });
+}
+
+#endif
+
 #ifdef QUIRE_MATRIX
 
 template <class Finish>
 void multiply_tiles(const Weights& w, const bf16* x, int64_t x_row, int64_t m, int64_t threads, const Finish& finish) {
     static thread_local Scratch rows_scratch;
-    const int64_t steps = (w.depth + DEEP - 1) / DEEP * DEEP, size = panel_size(true, w.depth);
+    const int64_t steps = (w.depth + DEEP - 1) / DEEP * DEEP, size = panel_size(TILES, w.depth);
     const int64_t count = (m + EDGE - 1) / EDGE;
     bf16* a = reinterpret_cast<bf16*>(rows_scratch.need(count * EDGE * steps / 2));
     team().each(count, m * w.depth < 1 << 15 ? 1 : threads, [&](int64_t t) {
@@ -140,10 +168,14 @@ void multiply_tiles(const Weights& w, const bf16* x, int64_t x_row, int64_t m, i
 // x[m] . weight[n] for every row m and output n, to `finish`. A row's sums do not depend on the other rows.
 template <class T, class Finish>
 void multiply(const Weights& w, const T* x, int64_t x_row, int64_t m, int64_t threads, const Finish& finish) {
+    if constexpr (std::is_same_v<T, bf16>) {
 #ifdef QUIRE_MATRIX
-    if constexpr (std::is_same_v<T, bf16>)
-        if (w.tiles) return multiply_tiles(w, x, x_row, m, threads, finish);
+        if (w.unit == TILES) return multiply_tiles(w, x, x_row, m, threads, finish);
 #endif
+#ifdef QUIRE_DOTS
+        if (w.unit == DOTS) return multiply_dots(w, x, x_row, m, threads, finish);
+#endif
+    }
     if (w.dtype == BFLOAT16) multiply_vectors<PairedBf16>(w, x, x_row, m, threads, finish);
     else if (w.dtype == FLOAT16) multiply_vectors<f16>(w, x, x_row, m, threads, finish);
     else if (w.dtype == INT8) multiply_vectors<Int8>(w, x, x_row, m, threads, finish);
@@ -175,7 +207,7 @@ template <class T, class Put> void pack(const T* weight, int64_t width, int64_t 
 
 // Tiles of pairs of steps by EDGE columns; steps beyond `depth` are zero.
 template <class T> void pack_tiles(const T* weight, int64_t width, int64_t depth, int64_t threads, T* to) {
-    const int64_t size = panel_size(true, depth);
+    const int64_t size = panel_size(TILES, depth);
     std::memset(to, 0, panels(width) * size * sizeof(T));
     pack(weight, width, depth, threads, [&](int64_t p, int64_t k, int j, const T* x) {
         T* tile = to + p * size + k / 32 * 1024 + j / 16 * 512;
@@ -189,7 +221,16 @@ template <class T> void pack_columns(const T* weight, int64_t width, int64_t dep
     });
 }
 
-void pack_pairs(const bf16* weight, int64_t width, int64_t depth, int64_t threads, PairedBf16* to) {
+// Pairs of inputs, WIDE outputs side by side; an odd depth ends with zeros.
+void pack_dots(const bf16* weight, int64_t width, int64_t depth, int64_t threads, bf16* to) {
+    const int64_t size = panel_size(DOTS, depth);
+    std::memset(to, 0, panels(width) * size * sizeof(bf16));
+    pack(weight, width, depth, threads, [&](int64_t p, int64_t k, int j, const bf16* x) {
+        if (x) to[p * size + (k / 2 * WIDE + j) * 2 + k % 2] = *x;
+    });
+}
+
+void pack_columns_paired(const bf16* weight, int64_t width, int64_t depth, int64_t threads, PairedBf16* to) {
     pack(weight, width, depth, threads, [&](int64_t p, int64_t k, int j, const bf16* x) {
         const uint32_t bits = x ? x->bits : 0;
         PairedBf16& pair = to[(p * depth + k) * LANES + j % LANES];

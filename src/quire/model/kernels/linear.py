@@ -69,8 +69,7 @@ class PackedLinear(torch.nn.Module):
         self._threads = threads
         weight = weight.contiguous()
         self.dtype = dtype or weight.dtype
-        tiles = library.matrix and self.dtype == torch.bfloat16
-        kind = (DTYPE_CODES[weight.dtype], tiles, *weight.shape)
+        kind = (DTYPE_CODES[weight.dtype], library.unit_for(weight.dtype, self.dtype), *weight.shape)
         packed = (panels or Panels()).take(library.packed_size(*kind[1:]), weight.dtype)
         self.register_buffer("packed", packed, persistent=False)
         library.pack(weight.data_ptr(), *kind, self.packed.data_ptr(), threads)

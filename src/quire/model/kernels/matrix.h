@@ -5,10 +5,10 @@
 // the promise that a request's bits do not depend on its company.
 #pragma once
 
-#include "vectors.h"
+#include "dots.h"
 
-#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__AVX512BF16__) && defined(__linux__) && \
-    !defined(QUIRE_VECTORS_ONLY)
+#if defined(QUIRE_DOTS) && defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__) && \
+    !defined(QUIRE_DOTS_ONLY)
 #define QUIRE_MATRIX 1
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,11 +18,9 @@ namespace {
 
 #ifdef QUIRE_MATRIX
 
-constexpr int EDGE = 16;   // rows of a tile, and columns of sums
-constexpr int DEEP = 32;   // bfloat16 numbers in a row of a tile
+constexpr int EDGE = 16;  // rows of a tile, and columns of sums; a row holds DEEP numbers
 constexpr int TILE = EDGE * DEEP;
-constexpr int AHEAD = 512;  // numbers that are asked for before they are needed: of weights,
-constexpr int BEYOND = 2048;  // and of keys and values: the processor's own prefetching stops at every page
+constexpr int AHEAD = 512;  // numbers of weights that are asked for before they are needed
 
 // Whether the system lets this process use the tiles' registers, which it saves at every switch from then on.
 bool matrix_unit() {
@@ -91,11 +89,9 @@ void expand(const int8_t* from, int64_t count, bf16* to) {  // exactly: bfloat16
 }
 
 // What attention needs of a unit that multiplies: how operands lie, and the two products. See `VectorUnit`.
-struct MatrixUnit {
-    using Element = bf16;
+struct MatrixUnit : RoundedShares {
     using Session = Tiles;
     static constexpr int ROWS = EDGE, BLOCK = 128, STEP = 4 * EDGE;
-    static constexpr bool IN_PLACE = false;  // probabilities are rounded to bfloat16, beside the scores
 
     static int64_t depth(int64_t, int64_t padded) { return padded; }
 
@@ -107,35 +103,20 @@ struct MatrixUnit {
 
     // keys [count][dim] -> tiles of pairs of dimensions by EDGE keys, zeros up to a multiple of STEP.
     static void pack_keys(const bf16* keys, int count, int64_t dim, int64_t padded, bf16* to) {
-        for (int first = 0; first < count; first += EDGE)
-            for (int64_t d = 0; d < padded; d += DEEP, to += TILE) {
-                vu v[LANES];
-                for (int i = 0; i < EDGE; i++) {
-                    const bf16* key = keys + (first + i) * dim + d;
-                    _mm_prefetch(key + BEYOND, _MM_HINT_T1);
-                    v[i] = (vu)_mm512_maskz_loadu_epi16(first + i < count ? mask(dim - d) : 0, key);
-                }
-                transpose(v);
-                for (int i = 0; i < EDGE; i++) store(to + i * DEEP, v[i]);
-            }
+        transposed_keys(keys, count, count, dim, [&](int key, int64_t d, int i, vu pairs) {
+            store(to + (key * padded + d * EDGE) + i * DEEP, pairs);
+        });
         const int whole = (count + EDGE - 1) / EDGE, wanted = (count + STEP - 1) / STEP * (STEP / EDGE);
-        std::memset(to, 0, (wanted - whole) * EDGE * padded * sizeof(bf16));
+        std::memset(to + whole * EDGE * padded, 0, (wanted - whole) * EDGE * padded * sizeof(bf16));
     }
 
     // values [count][dim] -> tiles of pairs of keys by EDGE dimensions, zeros up to a multiple of STEP.
     static void pack_values(const bf16* values, int count, int64_t dim, int64_t padded, bf16* to) {
-        const __m512i low = interleaving(0), high = interleaving(EDGE);
-        for (int first = 0; first < (count + STEP - 1) / STEP * STEP; first += DEEP)
-            for (int64_t d = 0; d < padded; d += 2 * EDGE, to += 2 * TILE)
-                for (int i = 0; i < EDGE; i++) {
-                    const bf16* pair = values + (first + 2 * i) * dim + d;
-                    _mm_prefetch(pair + BEYOND, _MM_HINT_T1);
-                    _mm_prefetch(pair + BEYOND + dim, _MM_HINT_T1);
-                    const __m512i a = _mm512_maskz_loadu_epi16(first + 2 * i < count ? mask(dim - d) : 0, pair);
-                    const __m512i b = _mm512_maskz_loadu_epi16(first + 2 * i + 1 < count ? mask(dim - d) : 0, pair + dim);
-                    store(to + i * DEEP, _mm512_permutex2var_epi16(a, low, b));
-                    store(to + TILE + i * DEEP, _mm512_permutex2var_epi16(a, high, b));
-                }
+        paired_values(values, count, (count + STEP - 1) / STEP * STEP, dim, [&](int key, int64_t d, __m512i left, __m512i right) {
+            bf16* tile = to + key / DEEP * DEEP * padded + d * DEEP + key % DEEP / 2 * DEEP;
+            store(tile, left);
+            store(tile + TILE, right);
+        });
     }
 
     // scores[ROWS][BLOCK] = queries x keys, for `count` keys rounded up to STEP.
@@ -175,30 +156,7 @@ struct MatrixUnit {
         for (; d < padded; d += 2 * EDGE) add<2>(shares, values + d * DEEP, count, padded, sums + d, ahead);
     }
 
-    static vf power(vf x) {  // 2^x to eleven bits and more, of which bfloat16 keeps eight
-        const __m512 whole = _mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        const vf f = x - (vf)whole;
-        vf y = vf{} + 9.6181291e-3f;
-        y = y * f + 5.5504109e-2f;
-        y = y * f + 2.4022651e-1f;
-        y = y * f + 6.9314718e-1f;
-        y = y * f + 1.0f;
-        return (vf)_mm512_scalef_ps((__m512)y, whole);
-    }
-
-    static void keep(vf left, vf right, bf16* to) {
-        store(to, _mm512_cvtne2ps_pbh((__m512)right, (__m512)left));
-    }
-
   private:
-    static __mmask32 mask(int64_t numbers) { return numbers >= DEEP ? ~0u : (1u << numbers) - 1; }
-
-    static __m512i interleaving(int from) {
-        uint16_t order[2 * EDGE];
-        for (int i = 0; i < EDGE; i++) { order[2 * i] = from + i; order[2 * i + 1] = DEEP + from + i; }
-        return load<__m512i>(order);
-    }
-
     template <int N, class Ahead>
     static void add(const bf16* shares, const bf16* values, int count, int64_t padded, float* sums, Ahead& ahead) {
         const int64_t row = BLOCK * sizeof(bf16), line = padded * sizeof(float);
@@ -225,10 +183,20 @@ struct MatrixUnit {
     }
 };
 
-#else
-
-bool matrix_unit() { return false; }
-
 #endif
+
+// What multiplies bfloat16 here. AMD's dot products run at twice the rate of float32, Intel's at half of it.
+Unit unit() {
+#ifdef QUIRE_MATRIX
+    if (matrix_unit()) return TILES;
+#endif
+#ifdef QUIRE_DOTS_ONLY
+    return DOTS;
+#elif defined(QUIRE_DOTS)
+    return __builtin_cpu_is("amd") ? DOTS : VECTORS;
+#else
+    return VECTORS;
+#endif
+}
 
 }  // namespace

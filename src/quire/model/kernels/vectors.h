@@ -80,25 +80,27 @@ void narrow(vf x, bf16* to) {
 struct PairedBf16 { uint32_t bits; };  // low half: column i; high half: column LANES + i
 struct Int8 { int8_t value; };
 
-void columns(const float* p, vf& left, vf& right) { left = load<vf>(p); right = load<vf>(p + LANES); }
-void columns(const f16* p, vf& left, vf& right) { left = widen(p); right = widen(p + LANES); }
-void columns(const PairedBf16* p, vf& left, vf& right) {
-    vu u = load<vu>(p);
-    left = (vf)(u << 16);
-    right = (vf)(u & 0xffff0000u);
+struct Two { vf left, right; };  // vectors of columns
+
+Two columns(const float* p) { return {load<vf>(p), load<vf>(p + LANES)}; }
+Two columns(const f16* p) { return {widen(p), widen(p + LANES)}; }
+Two columns(const PairedBf16* p) {
+    const vu u = load<vu>(p);
+    return {(vf)(u << 16), (vf)(u & 0xffff0000u)};
 }
-void columns(const Int8* p, vf& left, vf& right) {
-    left = __builtin_convertvector(load<vb>(p), vf);
-    right = __builtin_convertvector(load<vb>(p + LANES), vf);
+Two columns(const Int8* p) {
+    return {__builtin_convertvector(load<vb>(p), vf), __builtin_convertvector(load<vb>(p + LANES), vf)};
 }
 template <class W> constexpr int64_t step_size() { return WIDE; }
 template <> constexpr int64_t step_size<PairedBf16>() { return LANES; }
 
 // ---- the inner loop ------------------------------------------------------------------------------------------------
 
+vf plus(vf sum, float a, vf b) { return sum + a * b; }
+
 // c[rows][WIDE] += a[rows][steps] x b[steps][WIDE]; a's element (row, step) is a[row * ROW + step * STEP].
-template <int N, int ROW, int STEP, class B>
-void tile(const float* __restrict a, const B* __restrict b, int64_t b_step, int64_t steps, float* __restrict c,
+template <int N, int ROW, int STEP, class A, class B>
+void tile(const A* __restrict a, const B* __restrict b, int64_t b_step, int64_t steps, float* __restrict c,
           int64_t c_row, bool fresh) {
     vf left[N], right[N];
     for (int r = 0; r < N; r++) {
@@ -106,12 +108,11 @@ void tile(const float* __restrict a, const B* __restrict b, int64_t b_step, int6
         right[r] = fresh ? vf{} : load<vf>(c + r * c_row + LANES);
     }
     for (int64_t k = 0; k < steps; k++, b += b_step, a += STEP) {
-        vf b0, b1;
-        columns(b, b0, b1);
+        const auto two = columns(b);
 #pragma GCC unroll 16
         for (int r = 0; r < N; r++) {
-            left[r] += a[r * ROW] * b0;
-            right[r] += a[r * ROW] * b1;
+            left[r] = plus(left[r], a[r * ROW], two.left);
+            right[r] = plus(right[r], a[r * ROW], two.right);
         }
     }
     for (int r = 0; r < N; r++) {
@@ -120,12 +121,13 @@ void tile(const float* __restrict a, const B* __restrict b, int64_t b_step, int6
     }
 }
 
-// The same for 1..ROWS rows known at run time; `packed`: a is [steps][rows], else [rows][BLOCK].
-template <bool PACKED, class B, int N = ROWS>
-void tiles(int rows, const float* a, const B* b, int64_t b_step, int64_t steps, float* c, int64_t c_row, bool fresh) {
+// The same for 1..ROWS rows known at run time; a is [rows][ROW], or [steps][rows] if ROW is PACKED.
+constexpr int PACKED = 0;
+template <int ROW, class A, class B, int N = ROWS>
+void tiles(int rows, const A* a, const B* b, int64_t b_step, int64_t steps, float* c, int64_t c_row, bool fresh) {
     if constexpr (N > 0) {
-        if (rows == N) tile<N, PACKED ? 1 : BLOCK, PACKED ? N : 1>(a, b, b_step, steps, c, c_row, fresh);
-        else tiles<PACKED, B, N - 1>(rows, a, b, b_step, steps, c, c_row, fresh);
+        if (rows == N) tile<N, ROW == PACKED ? 1 : ROW, ROW == PACKED ? N : 1>(a, b, b_step, steps, c, c_row, fresh);
+        else tiles<ROW, A, B, N - 1>(rows, a, b, b_step, steps, c, c_row, fresh);
     }
 }
 
