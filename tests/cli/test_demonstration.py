@@ -66,6 +66,18 @@ def test_the_second_time_nothing_is_compiled(quire: Quire, root: Path) -> None:
     assert "expected 3 pounds" in second.out
 
 
+def test_a_module_that_fails_its_golden_tests_is_named_before_anything_is_asked(quire: Quire, root: Path) -> None:
+    (root / "golden").mkdir()
+    (root / "golden" / "prices.yaml").write_text(
+        'questions:\n- {question: "How much is a bolt?", contains: 7 crowns}\n'
+    )
+    told = quire("demo", root)
+    assert told.code == 14
+    assert "contains '7 crowns'" in told.out
+    assert "withheld: prices" in told.err
+    assert "by full prefill" not in told.out
+
+
 @pytest.mark.parametrize("text", ["", "question = 3", "[[question]]\ntext = 3", "[[question]\n"])
 def test_a_malformed_list_of_questions_is_named(quire: Quire, root: Path, text: str) -> None:
     (root / "questions.toml").write_text(text)

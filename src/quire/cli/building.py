@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from quire.cli.golden import check_left_out, check_red, compared_table, failures_table, runs_table
+from quire.cli.golden import check_all_live, compared_table, failures_table, runs_table
 from quire.cli.opening import open_project
 from quire.cli.options import JsonOption, Modules, ProjectOption
 from quire.cli.rebuilding import keep_building
@@ -96,8 +96,7 @@ def build(
             {"plan": plan_values(opened, plans, speed), **report_values(report, seconds)},
             *outcome(report, seconds),
         )
-        check_red(report.red, report.withheld)
-        check_left_out(report.withheld, modules or (), screen)
+        check_all_live(report, modules or (), screen)
 
 
 def outcome(report: BuildReport, seconds: float) -> list[RenderableType]:
@@ -119,8 +118,7 @@ def _build_again(project: Project, only: Sequence[str], screen: Screen, *, publi
         screen.line({"plan": plan_values(project, plans, speed), **report_values(report, seconds)})
     else:
         screen.out.print(*outcome(report, seconds), sep="\n")
-    check_red(report.red, report.withheld)
-    check_left_out(report.withheld, only, screen)
+    check_all_live(report, only, screen)
 
 
 def speed_for(project: Project, plans: Sequence[ModulePlan], screen: Screen) -> float | None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from quire.cli.building import build_watched, plan_table, speed_for
+from quire.cli.building import build_watched, outcome, plan_table, speed_for
+from quire.cli.golden import check_all_live
 from quire.cli.opening import open_project
 from quire.cli.options import JsonOption
 from quire.cli.questions import Asked, read_questions
@@ -77,7 +78,10 @@ def demo(
         if any(plan.action != "current" for plan in plans):
             if not as_json:
                 screen.out.print(plan_table(project, plans, speed_for(project, plans, screen)))
-            build_watched(project, (), plans, screen)
+            report, seconds = build_watched(project, (), plans, screen)
+            if report.red and not as_json:
+                screen.out.print(*outcome(report, seconds), sep="\n")
+            check_all_live(report, (), screen)
         else:
             screen.note(f"{len(plans)} modules are up to date: nothing to compile")
         with screen.waiting("loading the model"):

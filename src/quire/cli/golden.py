@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from quire.cli.screen import Screen
+    from quire.compiler import BuildReport
     from quire.compiler.outputs import OutputComparison
     from quire.golden import GoldenRun
 
@@ -77,11 +78,15 @@ def check_red(runs: Sequence[GoldenRun], withheld: Mapping[str, str] | None = No
     )
 
 
-def check_left_out(withheld: Mapping[str, str], named: Iterable[str], screen: Screen) -> None:
-    """Says what could not go live for another reason than its tests, as what was revoked.
+def check_all_live(report: BuildReport, named: Iterable[str], screen: Screen) -> None:
+    """Says what a build left out for another reason than its tests, as what was revoked. `named`: asked for by name.
 
-    Raises IllegalTransition if it was asked for by name.
+    Raises:
+        GoldenFailed: as `check_red`.
+        IllegalTransition: one that was asked for by name is left out.
     """
+    check_red(report.red, report.withheld)
+    withheld = report.withheld
     if withheld.keys() & set(named):
         raise IllegalTransition("; ".join(withheld.values()), hint="all else is up to date; see docs/lifecycle.md")
     for name, why in withheld.items():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quire.cli.building import BuildBar, plan_table, plan_values, report_values, speed_for, told
-from quire.cli.golden import check_left_out, check_red
+from quire.cli.golden import check_all_live
 from quire.cli.opening import silence_libraries
 from quire.cli.options import JsonOption
 from quire.cli.screen import Screen, facts, short, size
@@ -137,8 +137,7 @@ def _compile(project: Project, spec: ModuleSpec, split: bool, dry_run: bool, scr
             for record in made
         ),
     )
-    check_red(report.red, report.withheld)
-    check_left_out(report.withheld, report.withheld, screen)
+    check_all_live(report, report.withheld, screen)
 
 
 def settings_for(model: str, layout: Path | None, out: str, threads: int | None) -> Settings:
