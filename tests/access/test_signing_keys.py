@@ -85,10 +85,10 @@ def test_keys_are_renewed_in_the_background_while_the_old_ones_serve() -> None:
     keys = SigningKeys(issuer.fetch, lifetime_seconds=10, retry_seconds=0)
     assert keys.find("old", "RS256")
     age(keys, 6)
-    issuer.document, issuer.seconds = key_set(public(rsa_key(), "old"), public(rsa_key(1), "new")), 0.3
+    issuer.document, issuer.seconds = key_set(public(rsa_key(), "old"), public(rsa_key(1), "new")), 1.0
     began = time.perf_counter()
     assert keys.find("old", "RS256")
-    assert time.perf_counter() - began < 0.2
+    assert time.perf_counter() - began < 0.8
     assert eventually(lambda: issuer.asked == 2)
 
 
@@ -110,7 +110,7 @@ def test_unknown_keys_do_not_wait_for_a_fetch_that_is_under_way() -> None:
     issuer = Issuer()
     keys = SigningKeys(issuer.fetch, lifetime_seconds=3600, retry_seconds=0)
     assert keys.find("old", "RS256")
-    issuer.document, issuer.seconds = NEW, 0.5
+    issuer.document, issuer.seconds = NEW, 1.5
     found: list[object] = []
     first = threading.Thread(target=lambda: found.append(keys.find("new", "RS256")))
     first.start()
@@ -119,7 +119,7 @@ def test_unknown_keys_do_not_wait_for_a_fetch_that_is_under_way() -> None:
     assert keys.find("old", "RS256"), "a key that is known is found meanwhile"
     with pytest.raises(TokenKeysMissing, match="being fetched"):
         keys.find("made up", "RS256")
-    assert time.perf_counter() - began < 0.3
+    assert time.perf_counter() - began < 1.2
     first.join()
     assert found[0] is not None
 

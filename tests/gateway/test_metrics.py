@@ -68,11 +68,11 @@ def test_counts_that_do_not_come_are_those_of_before_with_their_age() -> None:
     assert eventually(lambda: last.newest(1).is_up)
     answering.clear()
     began = time.monotonic()
-    first = last.newest(0.02)
+    first = last.newest(0.5)
     asked = time.monotonic()
-    second = last.newest(0.02)
-    assert time.monotonic() - asked < 0.015, "who comes while it hangs does not wait again"
-    assert asked - began < 1
+    second = last.newest(0.5)
+    assert time.monotonic() - asked < 0.4, "who comes while it hangs does not wait again"
+    assert asked - began < 5
     assert (first.counts, first.is_up, second.counts, second.is_up) == (counts, True, counts, True)
     assert first.age
     assert second.age

@@ -123,7 +123,7 @@ def test_without_redis_each_server_goes_on_from_what_was_left(server: RedisServe
     began = time.monotonic()
     for place in places:
         one.leave(place)
-    assert time.monotonic() - began < 0.1, "who ends something waits for nobody"
+    assert time.monotonic() - began < 0.25, "who ends something waits for nobody"
     server.resume() if how == "pause" else server.start()
     time.sleep(1.2)
     other = rates()
@@ -150,7 +150,7 @@ def test_word_of_a_change_arrives_in_a_moment_also_after_redis_was_gone(server: 
     began = time.monotonic()
     teller.tell(4)
     until(lambda: heard == [3, 4])
-    assert time.monotonic() - began < 0.25
+    assert time.monotonic() - began < 1
     server.kill()
     teller.tell(5)  # nobody hears it: the next look at the registry finds the change
     server.start()

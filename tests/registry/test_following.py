@@ -278,7 +278,7 @@ class TestWithoutItsServer:
                 began = time.perf_counter()
                 assert follower.known.live("billing").version == two.version
                 assert follower.known.get("billing", one.version).state == "revoked"
-                assert time.perf_counter() - began < 0.2
+                assert time.perf_counter() - began < 1
                 began = time.perf_counter()
                 with pytest.raises(RegistryUnreachable, match=r"cannot be reached.*; the change was not made"):
                     registry.revoke("billing", two.version, **BY)

@@ -36,7 +36,7 @@ def test_what_is_recorded_is_in_the_log_in_order(registry: Registry) -> None:
 def test_recording_does_not_wait_for_a_locked_registry(place: str, caplog: pytest.LogCaptureFixture) -> None:
     """A full queue loses records, says so, and says how many in the log itself."""
     with (
-        Registry.open(place, busy_seconds=0.2) as registry,
+        Registry.open(place, busy_seconds=1.0) as registry,
         locked(place) as release,
         caplog.at_level(logging.ERROR, logger="quire"),
     ):
@@ -45,7 +45,7 @@ def test_recording_does_not_wait_for_a_locked_registry(place: str, caplog: pytes
         for number in range(150):
             recorder.record(denial(number))
         recorder.record(denial(kind="access.unauthenticated"))
-        assert time.perf_counter() - began < 0.15, "far below what the lock holds up"
+        assert time.perf_counter() - began < 0.8, "far below what the lock holds up"
         assert recorder.state().waiting == 100
         assert recorder.state().lost == 51
         assert not recorder.flush(0.1)

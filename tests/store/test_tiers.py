@@ -179,7 +179,7 @@ def test_without_the_store_what_is_here_answers_and_the_rest_refuses_soon(shared
     began = time.monotonic()
     with pytest.raises(StoreUnreachable):
         there.lease(second)
-    assert time.monotonic() - began < 0.1, "who asks right after is told at once"
+    assert time.monotonic() - began < 0.5, "who asks right after is told at once"
     shared.proxy.down = False
     time.sleep(2.1)
     there.lease(second).release()
