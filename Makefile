@@ -13,8 +13,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 RUNS := .venv/.runs
 DEVELOPS := .venv/.develops
-# The suites use tiny models: a second thread costs more than it gives, and a busy machine makes it far worse.
+# The suites use tiny models: a second thread costs more than it gives, and a busy machine makes it far worse. The plain
+# suite runs in as many processes as there are cores, the others, which measure or have servers of their own, in one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+SHARED := -n auto --maxprocesses 8 --dist loadscope
 
 .PHONY: demo test test-slow test-services lint bench bench-engine docs venv clean
 
@@ -22,7 +24,7 @@ demo: $(RUNS)
 	$(BIN)/quire demo
 
 test: lint
-	$(PYTEST) -m "not slow and not services"
+	$(PYTEST) $(SHARED) -m "not slow and not services"
 
 test-slow: venv
 	$(PYTEST) -m "slow and not services"

@@ -39,7 +39,11 @@ MakeProject = Callable[..., Path]
 
 
 def pytest_configure() -> None:
-    """Let interruptions be interruptions: a suite started in the background may have inherited to ignore them."""
+    """Let interruptions be interruptions: a suite started in the background may have inherited to ignore them.
+
+    And let pipes be as wide as Quire makes them: pytest-xdist tells its processes how wide the terminal is.
+    """
+    os.environ.pop("COLUMNS", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
