@@ -61,14 +61,18 @@ def rates_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Clock], Rates
 
 
 @pytest.fixture
-def make(registry: Registry, clock: Clock, rates_of: Callable[[Clock], Rates]) -> MakeLimiter:
+def make(registry: Registry, clock: Clock, rates_of: Callable[[Clock], Rates]) -> Iterator[MakeLimiter]:
     """A limiter with the same limits for everybody."""
+    opened: list[Limiter] = []
 
     def made(**limits: Any) -> Limiter:
         monthly = MonthlyUse(registry.use, clock=clock.today)
-        return Limiter(lambda _: TenantLimits(**limits), monthly, rates_of(clock))
+        opened.append(Limiter(lambda _: TenantLimits(**limits), monthly, rates_of(clock)))
+        return opened[-1]
 
-    return made
+    yield made
+    for one in opened:
+        one.close()
 
 
 def test_requests_per_minute(make: MakeLimiter, clock: Clock) -> None:
