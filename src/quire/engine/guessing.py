@@ -35,7 +35,6 @@ CHANCES = (
     0.8,
     0.8,
 )  # of the next token, by tokens that agree; about what was found
-WORTH = 64  # a token more costs what this part of it costs: of a step with one request, a sixty-fourth
 
 
 class Phrases:
@@ -78,6 +77,35 @@ class Phrasebook:
         return made
 
 
+class StepTimes:
+    """How much longer a step takes for a token more: a line through the last steps, by their tokens and seconds."""
+
+    MEMORY = 0.98  # a step counts by this much less with each one after it
+    MOST = 128  # tokens of a step that is like decoding
+    SPREAD = 1.0  # least variance of tokens that says anything
+    FIXED = (1.0, 64.0)  # what is believed of `fixed`
+
+    def __init__(self) -> None:
+        self.fixed = 16.0  # tokens that take as long as what every step takes: reading weights and document
+        self._sums = np.zeros(5)  # of 1, tokens, tokens^2, seconds, tokens x seconds
+
+    def note(self, tokens: int, seconds: float) -> None:
+        """Of one step. Mutates."""
+        if tokens > self.MOST:
+            return
+        self._sums = self._sums * self.MEMORY + (1.0, tokens, tokens**2, seconds, tokens * seconds)
+        count, *means = self._sums
+        x, xx, y, xy = (each / count for each in means)
+        spread, slope = xx - x * x, xy - x * y
+        if spread >= self.SPREAD and slope > 0:
+            low, high = self.FIXED
+            self.fixed = float(min(max(y * spread / slope - x, low), high))
+
+    def cost(self, requests: int) -> float:
+        """Part of a step's time by which a token more for each of its `requests` prolongs it."""
+        return requests / (requests + self.fixed)
+
+
 class Guesser:
     """What one request's next tokens may be, and how often that was right."""
 
@@ -88,14 +116,14 @@ class Guesser:
         self._own: dict[tuple[int, int], list[int]] = {}  # places behind each pair of suffix and answer
         self._noted = 1
 
-    def guess(self, token_ids: Sequence[int], most: int, company: int) -> list[int]:
+    def guess(self, token_ids: Sequence[int], most: int, cost: float) -> list[int]:
         """Tokens that may follow `token_ids`, the suffix and the answer so far; no more than seem worth it. Mutates.
 
         Args:
-            company: requests that choose a token in the same step: for each, a token more costs as much again.
+            cost: of a token more, see `StepTimes`, between 0 and 1: who is right less often than that loses by it.
         """
         self._note(token_ids)
-        if len(token_ids) < 2 or most < 1 or company >= WORTH:
+        if len(token_ids) < 2 or most < 1:
             return []
         pair = (token_ids[-2], token_ids[-1])
         chain = self._phrases.token_ids
@@ -106,7 +134,7 @@ class Guesser:
                 if length >= found[0]:
                     found = (length, text, place)
         length, text, place = found
-        count = min(most, self._worth(length, company))
+        count = min(most, self._worth(length, cost))
         return list(text[place : place + count])
 
     def learn(self, guessed: int, right: int) -> None:
@@ -114,10 +142,10 @@ class Guesser:
         self.right += right
         self.checked += min(right + 1, guessed)
 
-    def _worth(self, length: int, company: int) -> int:
+    def _worth(self, length: int, cost: float) -> int:
         """How many tokens have a better chance to be right than their cost: it falls from one to the next."""
         chance = (CHANCES[length] + (self.right + 1) / (self.checked + 3)) / 2
-        return int(math.log(company / WORTH) / math.log(chance))
+        return int(math.log(cost) / math.log(chance))
 
     def _note(self, token_ids: Sequence[int]) -> None:
         for place in range(self._noted, len(token_ids) - 1):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from quire.engine.base import Engine, Portion, Request, Token
-from quire.engine.guessing import Guesser, Phrasebook
+from quire.engine.guessing import Guesser, Phrasebook, StepTimes
 from quire.engine.refusing import check_sampling, check_suffix
 from quire.engine.run import Run
 from quire.engine.sampling import choose
@@ -36,6 +37,7 @@ class LocalEngine(Engine):
         self._sessions = sessions
         self._guesses = guesses if model.backend.steady else 0
         self._phrasebook = Phrasebook()
+        self._times = StepTimes()
 
     def begin(self, request: Request) -> Run:
         check_sampling(request.sampling, self._model.vocabulary)
@@ -60,13 +62,15 @@ class LocalEngine(Engine):
         return run.kv.length < run.kv.capacity or self._make_room(run.kv, 1)
 
     def step(self, batch: Sequence[Portion]) -> list[list[Token] | QuireError]:
-        company = sum(count == run.pending for run, count in batch)
-        guesses = [self._guess(run, company) if run.pending == 1 else [] for run, _ in batch]
+        cost = self._times.cost(sum(count == run.pending for run, count in batch))
+        guesses = [self._guess(run, cost) if run.pending == 1 else [] for run, _ in batch]
         rows = [
             Row(run.request.lease.segments, run.kv, run.next_ids(count) + guess, wanted=1 + len(guess))
             for (run, count), guess in zip(batch, guesses, strict=True)
         ]
+        began = time.perf_counter()
         logits = forward(self._model, rows)
+        self._times.note(sum(len(row.token_ids) for row in rows), time.perf_counter() - began)
         for (run, _), guess in zip(batch, guesses, strict=True):
             run.kv.truncate(run.kv.length - len(guess))
         chooses = [not run.pending for run, _ in batch]
@@ -80,12 +84,12 @@ class LocalEngine(Engine):
             for (run, _), guess, chosen in zip(batch, guesses, chooses, strict=True)
         ]
 
-    def _guess(self, run: Run, company: int) -> list[int]:
+    def _guess(self, run: Run, cost: float) -> list[int]:
         """Tokens that may come after the one that is pending, no more than there is room for."""
         if run.guesser is None:
             return []
         room = min(run.kv.capacity - run.kv.length, run.most - len(run.token_ids)) - 1
-        return run.guesser.guess(run.token_ids, min(self._guesses, room), company)
+        return run.guesser.guess(run.token_ids, min(self._guesses, room), cost)
 
     def copy(self, reader: Run, run: Run) -> None:
         run.kv.copy(reader.kv, len(run.request.suffix_ids) - 1)
