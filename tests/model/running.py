@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
+import blake3
 import pytest
 import torch
 
 from quire.core import KVSegment
 from quire.model import LoadedModel, Row, forward, prefill
 from quire.model.kernels import Library, Unit, load_library
+from quire.model.kernels.library import compiled, open_library
 
 Chain = tuple[KVSegment, ...]
 
 
 def library_on(unit: Unit) -> Library:
-    """Our kernels on `unit`, where the processor has it."""
+    """Our kernels on `unit`, where the processor has it; tiles are emulated where it has dot products."""
     library = load_library(unit)
+    if unit == Unit.TILES != library.unit and load_library(Unit.DOTS).unit == Unit.DOTS:
+        return _emulated_tiles()
     if library.unit != unit:
         pytest.skip(f"this processor has no {unit.name.lower()} for bfloat16")
     return library
+
+
+@cache
+def _emulated_tiles() -> Library:
+    header = Path(__file__).with_name("emulated_tiles.h")
+    content = blake3.blake3(header.read_bytes()).hexdigest()
+    return open_library(compiled("-include", str(header), f"-DCONTENT={content}"))
 
 
 def compile_chain(model: LoadedModel, segments: Sequence[list[int]], chunk: int = 512, *, after: Chain = ()) -> Chain:

@@ -83,7 +83,11 @@ def load_library(most: Unit = Unit.TILES) -> Library:
     Raises:
         KernelsUnavailable: no compiler, or it failed; the message has its words.
     """
-    path = _compiled((*FLAGS, *([] if most == Unit.TILES else [f"-DQUIRE_{most.name}_ONLY"])))
+    return open_library(compiled(*([] if most == Unit.TILES else [f"-DQUIRE_{most.name}_ONLY"])))
+
+
+def open_library(path: Path) -> Library:
+    """The kernels in a shared object that `compiled` made. Raises: KernelsUnavailable."""
     try:
         dll = ctypes.CDLL(str(path))
     except OSError as error:
@@ -114,8 +118,16 @@ def load_library(most: Unit = Unit.TILES) -> Library:
     )
 
 
-def _compiled(flags: tuple[str, ...]) -> Path:
-    """The shared object for these sources, compiler and processor; compiled if it is not there."""
+def compiled(*more: str) -> Path:
+    """The shared object for these sources, compiler and processor; compiled if it is not there.
+
+    Args:
+        more: flags beside those that every compilation has.
+
+    Raises:
+        KernelsUnavailable: as `load_library`.
+    """
+    flags = (*FLAGS, *more)
     compiler = os.environ.get("CXX", "g++")
     sources = [file.read_text() for file in (*sorted(HERE.glob("*.h")), SOURCE)]
     identity = "\n".join([*sources, _run([compiler, "--version"]), *flags, _processor()])
