@@ -16,8 +16,9 @@ from quire.registry import figures
 
 if TYPE_CHECKING:
     from quire.access import Principal
-    from quire.answering.answers import Answer, Answerer, Question
+    from quire.answering.answers import Answer, Answerer
     from quire.answering.parts import Part
+    from quire.answering.questions import Question
     from quire.registry import Canaries
     from quire.scheduler import Sink
 

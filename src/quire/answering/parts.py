@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quire.access import Policy, Principal
-    from quire.answering.answers import Question
+    from quire.answering.questions import Question
     from quire.core import Plan
     from quire.registry import Arm, Canary, Registry, VersionRecord
 

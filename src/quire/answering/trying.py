@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from quire.access import LOCAL
-from quire.answering.answers import Answer, Question
+from quire.answering.answers import Answer
+from quire.answering.questions import Question
 from quire.core import Sampling, Turn
 from quire.errors import ContextExceeded, EngineBusy
 from quire.golden import GoldenFile, GoldenQuestion, GoldenRun, Verdict, judge, settle
