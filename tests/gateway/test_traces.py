@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from telemetry.collector import Collector, Span, collecting
 
@@ -144,10 +145,13 @@ def test_no_word_of_anybody_is_in_it_and_probes_are_not_traced(traced: Server, c
     sent = {"traceparent": f"00-{7:032x}-{7:016x}-01", "authorization": f"Bearer {secret}"}
     traced.get(f"/v1/modules/{secret}?{secret}", headers=sent)
     traced.get(f"/{secret}", headers={"traceparent": f"00-{8:032x}-{8:016x}-01"})
+    httpx.request(secret.upper(), f"{traced.url}/v1/models", headers={"traceparent": f"00-{12:032x}-{12:016x}-01"})
     traced.get("/healthz", headers={"traceparent": f"00-{9:032x}-{9:016x}-01"})
     assert only(collector.of(f"{7:032x}", 1), "GET /v1/modules/{name}")
-    assert only(collector.of(f"{8:032x}", 1), "_OTHER other")
+    assert only(collector.of(f"{8:032x}", 1), "GET other")
+    assert only(collector.of(f"{12:032x}", 1), "_OTHER /v1/models")
     assert secret.encode() not in collector.raw
+    assert secret.upper().encode() not in collector.raw
     assert not [span for span in collector.spans if span.trace == f"{9:032x}"]
 
 

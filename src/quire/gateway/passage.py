@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OTHER = "other"  # in the place of a path that we do not know
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
 PROBES = {"/healthz", "/readyz", "/metrics"}  # asked for every few seconds, by programs
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -73,8 +74,10 @@ class Passage:
     def end(self, scope: Scope) -> None:
         """Write the line that says how it went, and its trace."""
         route = route_of(scope)
+        method = (
+            scope["method"] if scope["method"] in METHODS else "_OTHER"
+        )  # as OpenTelemetry names what may be anything
         if self.arrival:
-            method = scope["method"] if route != OTHER else "_OTHER"
             self.arrival.end(of_passage(self, method, route))
         quiet = route in PROBES and self.status == 200
         principal = scope.get("state", {}).get("principal")
@@ -82,7 +85,7 @@ class Passage:
             logging.DEBUG if quiet else logging.INFO,
             "request",
             extra=fields(
-                method=scope["method"] if route != OTHER else None,
+                method=method,
                 route=route,
                 status=self.status or 499,
                 error=self.error,
