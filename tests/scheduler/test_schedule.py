@@ -7,6 +7,7 @@ import random
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from quire.access import Principal, Role
 from quire.core import Delta, Sampling
 from quire.errors import ContextExceeded, QuireError
 from quire.model.kv import GRAIN
-from quire.scheduler.fairness import share
+from quire.scheduler.fairness import EVEN, share, soonest
 
 from .driving import LONG, Inbox, Passes, leases, scheduling
 
@@ -34,6 +35,26 @@ def test_shares_are_fair_and_answers_come_first(pending: list[int], budget: int)
         assert max(shares) <= min(short) + 1, "nobody has more than one who wants more, but for a single token"
     if len(pending) <= budget:
         assert all(shares), "everybody moves, and an answer by all it wants"
+
+
+@settings(max_examples=300, deadline=None)
+@given(pending=st.lists(st.integers(0, 60), min_size=1, max_size=12), budget=st.integers(EVEN, 100))
+def test_who_is_done_soonest_is_read_first_and_everybody_moves_on(pending: list[int], budget: int) -> None:
+    def ends(rule: Callable[[int, list[int]], list[int]]) -> list[int]:
+        """The step at which each is done."""
+        left, ended, steps = list(pending), [0] * len(pending), 0
+        while any(left):
+            steps += 1
+            shares = rule(budget, left)
+            assert sum(shares) == min(budget, sum(left)), "nothing of the budget is left while somebody wants it"
+            left = [before - got for before, got in zip(left, shares, strict=True)]
+            assert min(left) >= 0
+            ended = [end or steps * (not rest) for end, rest in zip(ended, left, strict=True)]
+        return ended
+
+    assert sum(ends(soonest)) <= sum(ends(share)), "and the mean waits less"
+    once, alike = soonest(budget, pending), share(budget // EVEN, pending)
+    assert all(got >= least for got, least in zip(once, alike, strict=True))
 
 
 @pytest.mark.parametrize("step_tokens", [16, 40, 64])
