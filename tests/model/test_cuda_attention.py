@@ -38,7 +38,7 @@ def test_a_tree_is_attended_to_exactly(backend: Backend, tree: Tree) -> None:
         assert float(difference) < ALLOWED[row.kv.geometry.dtype]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     group=st.integers(1, 40),
     pieces=st.integers(1, 200),

@@ -70,7 +70,7 @@ def equal(there: KVSegment, here: KVSegment, layer: int) -> bool:
     return all(torch.equal(a[layer].cpu(), b[layer]) for a, b in pairs)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(1, 40)), min_size=1, max_size=4),
     slots=st.integers(1, 4),
