@@ -16,6 +16,7 @@ enum Unit { VECTORS, DOTS, TILES };  // what multiplies bfloat16
 #ifdef QUIRE_DOTS
 
 constexpr int DEEP = 2 * LANES;  // bfloat16 numbers in a vector
+constexpr int BEYOND = 2048;     // numbers of keys and values that are asked for ahead: the processor stops at every page
 
 struct __attribute__((may_alias)) Pair { uint32_t bits; };
 
@@ -39,7 +40,6 @@ __mmask32 first_numbers(int64_t count) { return count >= DEEP ? ~0u : (1u << cou
 
 // keys [count][dim], zeros behind them -> `put(key, d, i, pairs)`: pairs d / 2 + i of LANES keys from `key` on.
 template <class Put> void transposed_keys(const bf16* keys, int count, int until, int64_t dim, const Put& put) {
-    constexpr int BEYOND = 2048;  // numbers that are asked for before they are needed: the processor's own prefetching stops at every page
     for (int first = 0; first < until; first += LANES)
         for (int64_t d = 0; d < dim; d += DEEP) {
             vu v[LANES];
@@ -56,7 +56,6 @@ template <class Put> void transposed_keys(const bf16* keys, int count, int until
 // values [count][dim], zeros behind them -> `put(key, d, left, right)`: pairs of keys `key` and `key` + 1, of LANES
 // dimensions from d on, and of LANES behind them.
 template <class Put> void paired_values(const bf16* values, int count, int until, int64_t dim, const Put& put) {
-    constexpr int BEYOND = 2048;
     uint16_t order[2][DEEP];
     for (int i = 0; i < DEEP; i++) {
         order[0][i] = i % 2 * DEEP + i / 2;
