@@ -24,17 +24,8 @@ if TYPE_CHECKING:
 
 LONGEST = 8  # tokens that are compared
 LATEST = 64  # places that are looked at: the last ones
-CHANCES = (
-    0.0,
-    0.0,
-    0.25,
-    0.5,
-    0.65,
-    0.8,
-    0.8,
-    0.8,
-    0.8,
-)  # of the next token, by tokens that agree; about what was found
+# Of the next token, by tokens that agree; about what was found.
+CHANCES = (0.0, 0.0, 0.25, 0.5, 0.65, 0.8, 0.8, 0.8, 0.8)
 
 
 class Phrases:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OTHER = "other"  # in the place of a path that we do not know
+# What else is in the place of a method may be anything, so that it is not told: OpenTelemetry calls it _OTHER.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
 PROBES = {"/healthz", "/readyz", "/metrics"}  # asked for every few seconds, by programs
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -74,9 +75,7 @@ class Passage:
     def end(self, scope: Scope) -> None:
         """Write the line that says how it went, and its trace."""
         route = route_of(scope)
-        method = (
-            scope["method"] if scope["method"] in METHODS else "_OTHER"
-        )  # as OpenTelemetry names what may be anything
+        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         if self.arrival:
             self.arrival.end(of_passage(self, method, route))
         quiet = route in PROBES and self.status == 200

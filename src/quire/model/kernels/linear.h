@@ -24,10 +24,13 @@ namespace {
 
 constexpr int DEPTH = 1024;  // steps of a linear layer between two visits of the same accumulator
 
-struct Cut { int64_t count, rows; };  // `total` rows in `count` tiles of at most `rows`, as even as can be
+struct Cut {  // `total` rows in `count` tiles of at most `rows`, as even as can be
+    int64_t total, count, rows;
+    int height(int64_t tile) const { return int(std::clamp<int64_t>(total - tile * rows, 0, rows)); }
+};
 Cut cut(int64_t total) {
-    int64_t count = (total + ROWS - 1) / ROWS;
-    return {count, (total + count - 1) / count};
+    const int64_t count = (total + ROWS - 1) / ROWS;
+    return {total, count, (total + count - 1) / count};
 }
 
 int64_t panels(int64_t width) { return (width + WIDE - 1) / WIDE; }
@@ -74,10 +77,9 @@ void multiply_vectors(const Weights& w, const T* x, int64_t x_row, int64_t m, in
     const Cut rows = cut(m);
     const int64_t depth = w.depth;
     float* a = rows_scratch.need(m * depth);
-    const auto height = [&](int64_t t) { return std::max<int64_t>(0, std::min(rows.rows, m - t * rows.rows)); };
     team().each(rows.count, m * depth < 1 << 15 ? 1 : threads, [&](int64_t t) {
         const int64_t first = t * rows.rows;
-        pack_rows(x + first * x_row, x_row, depth, int(height(t)), a + first * depth);
+        pack_rows(x + first * x_row, x_row, depth, rows.height(t), a + first * depth);
     });
     each_panel(w, threads, [&](int64_t p) {
         static thread_local Scratch scratch;
@@ -95,7 +97,7 @@ void multiply_vectors(const Weights& w, const T* x, int64_t x_row, int64_t m, in
                     store(wide + i * WIDE + LANES, two.right);
                 }
                 for (int64_t t = 0; t < rows.count; t++) {
-                    const int64_t first = t * rows.rows, here = height(t);
+                    const int64_t first = t * rows.rows, here = rows.height(t);
                     tiles<PACKED>(int(here), a + first * depth + k * here, wide, WIDE, steps, c + first * WIDE, WIDE, k == 0);
                 }
             }
@@ -112,18 +114,17 @@ void multiply_dots(const Weights& w, const bf16* x, int64_t x_row, int64_t m, in
     const Cut rows = cut(m);
     const int64_t steps = (w.depth + 1) / 2;
     Pair* a = reinterpret_cast<Pair*>(rows_scratch.need(m * steps));
-    const auto height = [&](int64_t t) { return int(std::clamp<int64_t>(m - t * rows.rows, 0, rows.rows)); };
     team().each(rows.count, m * w.depth < 1 << 15 ? 1 : threads, [&](int64_t t) {
         const int64_t first = t * rows.rows;
-        pack_pairs([&](int r) { return x + (first + r) * x_row; }, height(t), w.depth, a + first * steps);
+        pack_pairs([&](int r) { return x + (first + r) * x_row; }, rows.height(t), w.depth, a + first * steps);
     });
     each_panel(w, threads, [&](int64_t p) {
         static thread_local Scratch scratch;
         float* sums = scratch.need(rows.rows * WIDE);
         const Pair* panel = static_cast<const Pair*>(w.panels) + p * steps * WIDE;
         for (int64_t first = 0, t = 0; first < m; first += rows.rows, t++) {
-            tiles<PACKED>(height(t), a + first * steps, panel, WIDE, steps, sums, WIDE, true);
-            settle(w, p, sums, first, height(t), finish);
+            tiles<PACKED>(rows.height(t), a + first * steps, panel, WIDE, steps, sums, WIDE, true);
+            settle(w, p, sums, first, rows.height(t), finish);
         }
     });
 }
