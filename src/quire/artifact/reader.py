@@ -7,7 +7,6 @@ import os
 import struct
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from quire.artifact.arriving import digest_mapped
@@ -124,9 +123,7 @@ class Artifact:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
