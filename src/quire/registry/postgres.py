@@ -55,7 +55,12 @@ def create_postgres_engine(url: URL, place: str, *, pool_seconds: float, answer_
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: Any, named: Any) -> DriverConnection[Any]:
-        return driver.connect(*arguments, **{"connect_timeout": CONNECT_SECONDS, **named})
+        try:
+            return driver.connect(*arguments, **{"connect_timeout": CONNECT_SECONDS, **named})
+        except driver.Error as error:
+            # The frames below hold the socket for as long as anybody holds the error: to the server, which waits for it
+            # even while it shuts down, that is a client about to speak.
+            raise error.with_traceback(None) from None
 
     return engine
 
