@@ -55,6 +55,22 @@ def test_steps_are_saved(project: Project, passes: Passes) -> None:
     assert steps[8] < 0.9 * steps[0], steps
 
 
+def test_tokens_that_were_guessed_rightly_count_as_computed(project: Project, passes: Passes) -> None:
+    counted: dict[int, list[tuple[int, float]]] = {0: [], 8: []}
+    steps = []
+    for guesses, figures in counted.items():
+        passes.rows.clear()
+        for text in ASKED:
+            with scheduling(project, guesses=guesses) as (scheduler, submit):
+                ticket, inbox = submit(text, GREEDY)
+                assert inbox.reason == "length"
+                saved = scheduler._schedule._accounts.saved(ticket.tenant)
+                figures.append((scheduler.load().steps.tokens, saved))
+        steps.append(len(passes.rows))
+    assert counted[8] == counted[0]
+    assert steps[1] < steps[0], "some were guessed"
+
+
 def test_arithmetic_that_depends_on_company_makes_no_guesses(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     space = KVSpace(project.model.geometry, 256)
     assert LocalEngine(project.model, space, Sessions(space, 0), guesses=8)._guesses == 8

@@ -104,7 +104,7 @@ FIGURES = (
     Figure(_ENGINE, "quire_answers_running", "gauge", "answers being computed"),
     Figure(_ENGINE, "quire_answers_waiting", "gauge", "answers waiting for room"),
     Figure(_ENGINE, "quire_batch_requests", "histogram", "requests of a step"),
-    Figure(_ENGINE, "quire_step_tokens_total", "counter", "tokens computed in steps, of questions and of answers"),
+    Figure(_ENGINE, "quire_step_tokens_total", "counter", "tokens that steps added to questions and answers"),
     Figure(
         _ENGINE,
         "quire_step_seconds_total",

@@ -164,7 +164,8 @@ class Scheduler:
         began = time.perf_counter()
         brought = self._engine.step([(ticket.run, count) for ticket, count in batch])
         over = time.perf_counter()
-        self._steps = self._steps.after(len(batch), sum(count for _, count in batch), over - began)
+        guessed = [0 if isinstance(said, QuireError) else max(0, len(said) - 1) for said in brought]  # and rightly so
+        self._steps = self._steps.after(len(batch), sum(count for _, count in batch) + sum(guessed), over - began)
         for (ticket, _), said in zip(batch, brought, strict=True):
             ticket.times.step(began, over, len(batch), chose=bool(said))
         self._schedule.copy_questions()
@@ -173,6 +174,8 @@ class Scheduler:
             items += [(ticket, said)] if isinstance(said, QuireError) else [(ticket, token) for token in said]
         ended = [ticket for ticket, said in items if isinstance(said, QuireError) or said.reason]
         with self._wake:
+            for (ticket, _), tokens in zip(batch, guessed, strict=True):
+                self._schedule.charge(ticket.tenant, tokens)
             self._finish(ended)
         self._teller.tell(items)
 

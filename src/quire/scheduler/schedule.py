@@ -94,8 +94,12 @@ class Schedule:
         pending = [ticket.run.pending for ticket in moving]
         shares = share_by_tenant(self._step_tokens, pending, tenants, weights, self._limits(weights))
         for tenant, tokens in zip(tenants, shares, strict=True):
-            self._accounts.charge(tenant, tokens)
+            self.charge(tenant, tokens)
         return list(zip(moving, shares, strict=True))
+
+    def charge(self, tenant: str, tokens: int) -> None:
+        """`tokens` are computed for `tenant`, which has requests here: of a batch, or what a step brought beyond it."""
+        self._accounts.charge(tenant, tokens)
 
     def copy_questions(self) -> None:
         """To be called after a step, before those whom it ended are finished."""
