@@ -30,6 +30,11 @@ def test_help_is_light(command: list[str]) -> None:
     run_light(command, Path.cwd())
 
 
+def test_the_package_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "quire", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"quire {quire.__version__}\n")
+
+
 def test_reading_the_catalogue_is_light(project: MakeProject) -> None:
     root = project({"prices": "A bolt costs 3 pounds."})
     run_light(["ls", "--json"], root)
