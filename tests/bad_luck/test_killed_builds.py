@@ -71,13 +71,15 @@ def test_killed_at_random_moments(tmp_path: Path, write_project: MakeProject, mo
     draw = random.Random(moments)
     began = time.monotonic()
     build(str(root))
-    took = max(time.monotonic() - began, 0.5)
+    longest = max(time.monotonic() - began, 0.5)  # seconds; what a build takes later is found by killing it
     with open_project(root) as project:
         before, said = live(project), answers(project)
     died = 0
     for number in range(1, moments + 1):
         write_project(root, sources(number), parents=PARENTS, **{"build.prefill_chunk": 16})
-        died += build_and_die(str(root), draw.choice(DEADLY), draw.random() * took)
+        dead = build_and_die(str(root), draw.choice(DEADLY), draw.random() * longest)
+        longest *= 1.1 if dead else 0.8
+        died += dead
         with open_project(root) as project:
             after = live(project)
             planned = {plan.spec.module_id: plan for plan in project.plan()}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -72,11 +70,11 @@ class Server:
 
     def terminate(self) -> None:
         """Ask for a graceful shutdown."""
-        os.kill(self._process.pid or 0, signal.SIGTERM)
+        self._process.terminate()
 
     def kill(self) -> None:
         """As the system does when memory runs out: no shutdown of any kind."""
-        os.kill(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()
         self._process.join(SECONDS)
 
     def end(self) -> tuple[int | None, tuple[int, int, int], str]:
