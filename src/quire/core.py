@@ -65,12 +65,12 @@ class LayerGate(Protocol):
         """Let nothing that is computed after this call read `layer`, or one before it, too early. May block."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class KVSegment:
     """KV of one segment, wherever its bytes lie. `keys[i]`, `values[i]`: [kv_heads, tokens, head_dim] of layer i.
 
     Keys carry their rotary positions `position_start .. position_start + token_count - 1`. `gate`: to be asked before
-    a layer is read; None where all of them are there.
+    a layer is read; None where all of them are there. Equal only to itself: another one lies elsewhere.
     """
 
     keys: tuple[torch.Tensor, ...]

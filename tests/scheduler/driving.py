@@ -107,5 +107,12 @@ class Passes:
         return self.after(forward(model, rows))
 
 
+def own_tokens(ticket: Ticket) -> int:
+    """Tokens of its question but for those with which every conversation begins."""
+    opening = ticket.run.opening
+    assert opening is not None
+    return len(ticket.run.request.suffix_ids) - len(opening.token_ids)
+
+
 def leases(project: Project) -> int:
     return project.runtime.pool.state().leases

@@ -21,7 +21,7 @@ from quire.errors import ContextExceeded, QuireError
 from quire.model.kv import GRAIN
 from quire.scheduler.fairness import EVEN, share, soonest
 
-from .driving import LONG, Inbox, Passes, leases, scheduling
+from .driving import LONG, Inbox, Passes, leases, own_tokens, scheduling
 
 
 @settings(max_examples=300, deadline=None)
@@ -65,6 +65,8 @@ def test_an_answer_goes_on_in_every_pass_and_no_pass_is_larger_than_its_budget(
     draw = random.Random(5)
     answering = Sampling(max_tokens=150, ignore_eos=True)
     with scheduling(project, step_tokens=step_tokens) as (_, submit):
+        assert submit(sampling=Sampling(max_tokens=1))[1].reason, "what all begin with is known"
+        passes.rows.clear()
         tickets = []
         for number in range(24):
             text = f"{number}: " + "What is it? " * draw.randint(1, 60 if number % 3 else 2)
@@ -73,14 +75,14 @@ def test_an_answer_goes_on_in_every_pass_and_no_pass_is_larger_than_its_budget(
         assert {inbox.reason for _, inbox in tickets} == {"length"}
     assert max(sum(tokens.values()) for tokens in passes.rows) <= step_tokens
     for ticket, inbox in tickets:
-        key, question = id(ticket.run.kv), len(ticket.run.request.suffix_ids)
+        key = id(ticket.run.kv)
         took = [tokens.get(key) for tokens in passes.rows]
         first = next(i for i, count in enumerate(took) if count)
         last = max(i for i, count in enumerate(took) if count)
         assert None not in took[first : last + 1], "from its first pass to its last it is in every one"
         answer = len(inbox.token_ids) - 1  # the last one is not computed
         assert took[first : last + 1][len(took[first : last + 1]) - answer :] == [1] * answer
-        assert sum(count or 0 for count in took) == question + answer
+        assert sum(count or 0 for count in took) == own_tokens(ticket) + answer
 
 
 def test_more_requests_than_tokens_in_a_step_take_turns(project: Project, passes: Passes) -> None:
@@ -119,9 +121,8 @@ def test_equal_questions_are_read_once(project: Project, passes: Passes, max_tok
         gate.set()
         assert blocking.reason
         assert {inbox.reason for _, inbox in tickets} == {drawn.reason} == {"length"}
-    question = len(tickets[0][0].run.request.suffix_ids)
     took = [sum(tokens.get(id(t.run.kv), 0) for tokens in passes.rows) for t, _ in tickets]
-    assert took == [question + max_tokens - 1] + [max_tokens] * 3
+    assert took == [own_tokens(tickets[0][0]) + max_tokens - 1] + [max_tokens] * 3
     assert [inbox.token_ids for _, inbox in tickets] == [alone.token_ids] * 4
     assert leases(project) == 0
 
@@ -142,9 +143,8 @@ def test_nobody_learns_by_the_time_it_takes_what_others_ask(project: Project, pa
         gate.set()
         assert blocking.reason
         assert {inbox.reason for _, inbox in [*tickets, again]} == {"length"}
-    question = len(again[0].run.request.suffix_ids)
     took = [sum(tokens.get(id(t.run.kv), 0) for tokens in passes.rows) for t, _ in [*tickets, again]]
-    assert took == [question + 1] * len(askers) + [2], "the same user with another key shares with herself"
+    assert took == [own_tokens(again[0]) + 1] * len(askers) + [2], "the same user with another key shares with herself"
 
 
 def test_who_waits_for_an_equal_question_reads_it_when_nobody_else_does(project: Project, passes: Passes) -> None:

@@ -3,6 +3,7 @@
 base       the contract
 local      transformers in this process
 run        one request on its way
+opening    what every conversation behind a module begins with
 guessing   tokens that may come next, checked in the same step
 refusing   requests that cannot be meant
 sampling   the next token of every request

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quire.engine.base import Engine, Portion, Request, Token
 from quire.engine.guessing import Guesser, Phrasebook, StepTimes
+from quire.engine.opening import Openings
 from quire.engine.refusing import check_sampling, check_suffix
 from quire.engine.run import Run
 from quire.engine.sampling import choose
@@ -35,6 +36,7 @@ class LocalEngine(Engine):
         self._model = model
         self._space = space
         self._sessions = sessions
+        self._openings = Openings(model.tokenizer)
         self._guesses = guesses if model.backend.steady else 0
         self._phrasebook = Phrasebook()
         self._times = StepTimes()
@@ -44,6 +46,7 @@ class LocalEngine(Engine):
         check_suffix(request.suffix_ids, self._model.vocabulary)
         limit = min(self._context_left(request), self._space_left(request))
         run = Run(request, GrowingKV(self._space.geometry, space=self._space), self._model.tokenizer, limit)
+        run.opening = self._openings.of(request)
         if self._guesses and run.sampler.plain:
             run.guesser = Guesser(self._phrasebook.phrases(request.lease))
         return run
@@ -55,6 +58,8 @@ class LocalEngine(Engine):
         if not self._make_room(run.kv, min(run.pending + GRAIN, run.most - 1 - computed)):
             self._give_back(run)
             return False
+        if run.opening and not computed:
+            run.opening.give(run.kv)
         run.reused = computed if run.reused is None else min(run.reused, computed)  # it may have run before
         return True
 
@@ -71,6 +76,9 @@ class LocalEngine(Engine):
         began = time.perf_counter()
         logits = forward(self._model, rows)
         self._times.note(sum(len(row.token_ids) for row in rows), time.perf_counter() - began)
+        for run, _ in batch:
+            if run.opening:
+                run.opening.learn(run.kv)
         for (run, _), guess in zip(batch, guesses, strict=True):
             run.kv.truncate(run.kv.length - len(guess))
         chooses = [not run.pending for run, _ in batch]

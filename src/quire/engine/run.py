@@ -12,6 +12,7 @@ from quire.engine.wording import Wording
 if TYPE_CHECKING:
     from quire.engine.base import Request
     from quire.engine.guessing import Guesser
+    from quire.engine.opening import Opening
     from quire.engine.sessions import Session
     from quire.model import GrowingKV, TextTokenizer
 
@@ -35,6 +36,7 @@ class Run:
         self.eos_ids = frozenset() if sampling.ignore_eos else tokenizer.eos_ids
         self.sampler = Sampler(sampling, [*request.lease.token_ids, *self.token_ids] if _looks_back(request) else ())
         self.wording = Wording(tokenizer, (*sampling.stop, *request.stop))
+        self.opening: Opening | None = None
         self.guesser: Guesser | None = None
         self.session: Session | None = None
         self.reused: int | None = None  # tokens of earlier turns that were not computed again; None: never admitted
@@ -44,6 +46,11 @@ class Run:
     def pending(self) -> int:
         """Tokens that are given or chosen and not computed yet."""
         return len(self.token_ids) - self.kv.length
+
+    @property
+    def begun(self) -> bool:
+        """More is computed than what every conversation begins with."""
+        return self.kv.length > (len(self.opening.token_ids) if self.opening else 0)
 
     @property
     def usage(self) -> Usage | None:

@@ -145,7 +145,7 @@ class GrowingKV:
         self.length = 0
         self._resize(0)
 
-    def copy(self, other: GrowingKV, length: int) -> None:
+    def copy(self, other: GrowingKV | KVSegment, length: int) -> None:
         """Take over the first `length` tokens of `other` in place of its own. Raises as `reserve`. Mutates."""
         self.length = 0
         self.reserve(length)

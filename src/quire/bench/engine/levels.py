@@ -1,8 +1,8 @@
 """All runs with one number of requests at once, their medians, and what no program could do better.
 
 The floors (`quire.bench.floors`) hold for a program that reads weights and document once per step, whatever the number
-of requests, and multiplies at the machine's full rate; the first token's is that of the median request when suffixes
-are computed one after another.
+of requests, computes what all questions begin with once, before, and multiplies at the machine's full rate; the first
+token's is that of the median request when suffixes are computed one after another.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def make_floor(bench: Workbench, machine: Machine, requests: Requests, count: in
     """The floor of `count` requests at once, each half through its answer on average."""
     suffix, tokens, document = requests.suffix_tokens(count), requests.tokens, len(bench.token_ids)
     step = step_floor(bench.model, count, document, suffix + tokens / 2, machine)
-    before = suffix_floor(bench.model, count, document, suffix, machine)
-    median = suffix_floor(bench.model, -(-count // 2), document, suffix, machine)
+    own, behind = suffix - requests.opening, document + requests.opening
+    before = suffix_floor(bench.model, count, behind, own, machine)
+    median = suffix_floor(bench.model, -(-count // 2), behind, own, machine)
     return Floor(step * 1e3, count / step, count * tokens / (before + (tokens - 1) * step), median * 1e3)

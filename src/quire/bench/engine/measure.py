@@ -59,7 +59,11 @@ def measure_engine(options: EngineOptions, say: Say) -> EngineReport:
             machine=machine,
             model=describe_model(bench),
             document=describe_document(bench),
-            request={"tokens": requests.tokens, "suffix_tokens": requests.suffix_tokens(most)},
+            request={
+                "tokens": requests.tokens,
+                "suffix_tokens": requests.suffix_tokens(most),
+                "opening_tokens": requests.opening,
+            },
             repeat=options.repeat,
             arms=arms,
             levels=levels,

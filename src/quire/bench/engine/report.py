@@ -80,7 +80,8 @@ def print_engine_report(report: EngineReport, console: Console) -> None:
     """The machine, a table per level, the ratios, and the arms that ended early."""
     print_circumstances(report.machine, report.model, report.document, report.repeat, console)
     asked = f"{report.request['tokens']} greedy tokens per request, questions of {report.request['suffix_tokens']:.0f}"
-    console.print(f"{asked} tokens; times in ms, medians over the requests and p95", highlight=False, markup=False)
+    asked += f" tokens, the first {report.request['opening_tokens']} of which are those of all"
+    console.print(f"{asked}; times in ms, medians over the requests and p95", highlight=False, markup=False)
     for level in report.levels:
         console.print()
         console.print(_table(level, report.arms))

@@ -19,7 +19,7 @@ TOKENS = 33  # of each answer: the first one, and 32 that are decoded
 class Requests:
     """Suffixes by level and repetition, in token ids. `warm`: asked before anything is measured.
 
-    `document`: tokens of the document. `tokens`: of each answer.
+    `document`: tokens of the document. `tokens`: of each answer. `opening`: with which all suffixes begin.
     """
 
     document: int
@@ -27,6 +27,7 @@ class Requests:
     load: dict[tuple[int, int], list[list[int]]]  # (level, repetition)
     restart: list[list[int]]  # by repetition
     tokens: int = TOKENS
+    opening: int = 0
 
     @property
     def longest(self) -> int:
@@ -50,4 +51,6 @@ def make_requests(bench: Workbench, levels: tuple[int, ...], repeat: int) -> Req
 
     warm = suffix()
     load = {(level, number): [suffix() for _ in range(level)] for number in range(repeat) for level in levels}
-    return Requests(len(bench.token_ids), warm, load, [suffix() for _ in range(repeat)])
+    restart = [suffix() for _ in range(repeat)]
+    opening = len(bench.model.tokenizer.markers(bench.plan.layout.first_user))
+    return Requests(len(bench.token_ids), warm, load, restart, opening=opening)
