@@ -134,6 +134,7 @@ def test_nobody_learns_by_the_time_it_takes_what_others_ask(project: Project, pa
     askers = [Principal("acme", "ann"), Principal("acme", "bob"), Principal("globex", "ann"), Principal("acme")]
     askers = [replace(asker, roles=readers) for asker in askers] + [replace(askers[3], roles=readers, key_id="k2")]
     with scheduling(project) as (_, submit):
+        assert submit(sampling=Sampling(max_tokens=1))[1].reason, "what all begin with is known"
         gate = threading.Event()
         passes.before = lambda: gate.wait(60)
         blocking = submit("First!", Sampling(max_tokens=1))[1]

@@ -112,6 +112,8 @@ class LocalEngine(Engine):
             return
         run.ended = True
         if run.session:
+            if not (run.begun or run.reused):
+                run.kv.truncate(0)  # nothing was computed for it
             run.session.token_ids = run.token_ids[: run.kv.length]
             self._sessions.keep(run.session)
         else:

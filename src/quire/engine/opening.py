@@ -11,33 +11,34 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from quire.compiler import Layout
-from quire.core import KVSegment
 
 if TYPE_CHECKING:
+    import torch
+
+    from quire.core import KVSegment
     from quire.engine.base import Request
     from quire.model import GrowingKV, TextTokenizer
-    from quire.pool import ChainLease
+    from quire.registry import VersionRecord
+
+MOST = 64  # tokens of an opening that is kept: it is memory that no budget counts
 
 
 class Opening:
     """The tokens, and their KV once somebody has computed it, which the engine's thread alone reads and sets."""
 
-    def __init__(self, token_ids: list[int], position_start: int) -> None:
+    def __init__(self, token_ids: list[int]) -> None:
         self.token_ids = token_ids
-        self._position_start = position_start
-        self._kv: KVSegment | None = None
+        self._kv: torch.Tensor | None = None  # [2, layers, kv_heads, tokens, head_dim]
 
     def give(self, kv: GrowingKV) -> None:
         """Let `kv`, which is empty and has room for it, begin with it, if it is known. Mutates `kv`."""
-        if self._kv:
-            kv.copy(self._kv, len(self.token_ids))
+        if self._kv is not None:
+            kv.begin(self._kv)
 
     def learn(self, kv: GrowingKV) -> None:
         """Keep it, if it is not known and `kv`, which begins with it, has all of it. Mutates."""
-        count = len(self.token_ids)
-        if self._kv is None and kv.length >= count:
-            keys, values = (tuple(layer[:, :count].clone() for layer in side) for side in (kv.keys, kv.values))
-            self._kv = KVSegment(keys, values, self._position_start, count)
+        if self._kv is None and kv.length >= len(self.token_ids):
+            self._kv = kv.head(len(self.token_ids))
 
 
 class Openings:
@@ -50,11 +51,11 @@ class Openings:
     def of(self, request: Request) -> Opening | None:
         """What `request` begins with and goes on after; None: with something else. Any thread. Mutates."""
         leaf = request.lease.segments[-1]
-        opening = self._known.get(leaf) or self._known.setdefault(leaf, self._make(request.lease))
+        opening = self._known.get(leaf) or self._known.setdefault(leaf, self._make(request.lease.leaf))
         count = len(opening.token_ids)
         begins = 0 < count < len(request.suffix_ids) and request.suffix_ids[:count] == opening.token_ids
         return opening if begins else None
 
-    def _make(self, lease: ChainLease) -> Opening:
-        layout = Layout.parse(lease.leaf.inputs["layout"], str(lease.leaf.ref))
-        return Opening(self._tokenizer.markers(layout.first_user), lease.segments[-1].position_end)
+    def _make(self, leaf: VersionRecord) -> Opening:
+        token_ids = self._tokenizer.markers(Layout.parse(leaf.inputs["layout"], str(leaf.ref)).first_user)
+        return Opening(token_ids if len(token_ids) <= MOST else [])

@@ -96,6 +96,7 @@ class GrowingKV:
         self._device = device
         self._fixed = False
         self._addresses: np.ndarray | None = None
+        self._memory: torch.Tensor | None = None  # of which keys and values are views; None over a fixed buffer
         self.keys: Sequence[torch.Tensor] = ()
         self.values: Sequence[torch.Tensor] = ()
         self._resize(0)
@@ -104,7 +105,7 @@ class GrowingKV:
     def over(cls, segment: KVSegment, geometry: KVGeometry) -> GrowingKV:
         """A buffer that writes into `segment`'s own memory and holds exactly its `token_count` tokens."""
         buffer = cls(geometry)
-        buffer._fixed = True
+        buffer._fixed, buffer._memory = True, None
         buffer.keys, buffer.values, buffer.capacity = segment.keys, segment.values, segment.token_count
         buffer._addresses = None
         return buffer
@@ -145,13 +146,27 @@ class GrowingKV:
         self.length = 0
         self._resize(0)
 
-    def copy(self, other: GrowingKV | KVSegment, length: int) -> None:
+    def copy(self, other: GrowingKV, length: int) -> None:
         """Take over the first `length` tokens of `other` in place of its own. Raises as `reserve`. Mutates."""
         self.length = 0
         self.reserve(length)
         for mine, theirs in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
             mine[:, :length] = theirs[:, :length]
         self.length = length
+
+    def head(self, tokens: int) -> torch.Tensor:
+        """[2, layers, kv_heads, tokens, head_dim], a copy of the first `tokens`."""
+        return torch.stack([torch.stack([layer[:, :tokens] for layer in side]) for side in (self.keys, self.values)])
+
+    def begin(self, head: torch.Tensor) -> None:
+        """Take over what `head` gave, in place of its own tokens. Raises as `reserve`. Mutates."""
+        self.length = 0
+        self.reserve(tokens := head.shape[3])
+        assert self._memory is not None
+        # Layer by layer: a larger copy would wake PyTorch's threads, which take the cores from ours for a while.
+        for there, here in zip(self._memory.narrow(3, 0, tokens).unbind(1), head.unbind(1), strict=True):
+            there.copy_(here)
+        self.length = tokens
 
     def write_to(self, segment: KVSegment) -> None:
         """Copy the valid tokens into `segment`'s memory, which holds exactly as many. Mutates the segment."""
@@ -185,7 +200,7 @@ class GrowingKV:
                 memory[0, layer, :, : self.length] = self.keys[layer][:, : self.length]
                 memory[1, layer, :, : self.length] = self.values[layer][:, : self.length]
         self.keys, self.values = memory[0].unbind(0), memory[1].unbind(0)
-        self.capacity = capacity
+        self._memory, self.capacity = memory, capacity
         self._addresses = None
         return True
 

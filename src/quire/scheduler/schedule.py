@@ -123,7 +123,7 @@ class Schedule:
         for ticket in self.running:
             run = ticket.run
             reader = readers.setdefault(run.question, run)
-            if reader is run or run.begun or len(run.request.suffix_ids) == 1:
+            if reader is run or run.begun or run.pending == 1:
                 moving.append(ticket)
             else:
                 self._copying.append((reader, run))
