@@ -162,11 +162,11 @@ def test_a_manifest_that_is_not_its_own_is_refused(shared: Shared, tmp_path: Pat
 
 @pytest.mark.services
 def test_without_the_store_what_is_here_answers_and_the_rest_refuses_soon(shared: Shared, tmp_path: Path) -> None:
-    here = shared.store(tmp_path / "here", timeout=1.0)
+    here = shared.store(tmp_path / "here", timeout=3.0)
     first, second = commit(here), commit(here, 1)
     here.share(first)
     here.share(second)
-    there = shared.store(tmp_path / "there", timeout=1.0)
+    there = shared.store(tmp_path / "there", timeout=3.0)
     there.lease(first).release()
     shared.proxy.down = True
     shared.proxy.cut_all()
@@ -174,7 +174,7 @@ def test_without_the_store_what_is_here_answers_and_the_rest_refuses_soon(shared
     began = time.monotonic()
     with pytest.raises(StoreUnreachable, match="cannot be reached") as gone:
         there.lease(second)
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 15
     assert "go on answering" in gone.value.hint
     began = time.monotonic()
     with pytest.raises(StoreUnreachable):
@@ -186,8 +186,21 @@ def test_without_the_store_what_is_here_answers_and_the_rest_refuses_soon(shared
 
 
 @pytest.mark.services
+def test_an_upload_may_take_longer_than_a_silence(shared: Shared, tmp_path: Path) -> None:
+    """A service answers a part when all of it has come, which over a slow line is late."""
+    here = shared.store(tmp_path / "here", timeout=1.0)
+    digest = commit(here)
+    shared.proxy.bytes_per_second = 6_000_000
+    began = time.monotonic()
+    here.share(digest)
+    assert time.monotonic() - began > 1.0
+    shared.proxy.bytes_per_second = 0
+    assert here.remote.problem(digest) == ""
+
+
+@pytest.mark.services
 def test_an_upload_that_fails_shows_nothing_and_the_next_one_goes_on(shared: Shared, tmp_path: Path) -> None:
-    here, there = shared.store(tmp_path / "here", timeout=0.5), shared.store(tmp_path / "there")
+    here, there = shared.store(tmp_path / "here"), shared.store(tmp_path / "there")
     digest = commit(here)
     gone = 0
 

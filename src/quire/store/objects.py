@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PART = 16 << 20  # bytes that one request of an upload carries
 PARTS_AT_ONCE = 4
 LONGEST_REQUEST = timedelta(minutes=10)  # for PART bytes: whoever is slower than 28 kB/s counts as gone
+# A service says nothing while a part arrives, and so this long parts may take: together, at half a megabyte a second.
+SILENT_SECONDS = PARTS_AT_ONCE * PART / 0.5e6
 DIGEST = "digest"  # the attribute that says what was sent
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _GONE = "check the network and that the service runs; modules that lie on the local disk go on answering"
@@ -46,7 +48,8 @@ class Objects:
         self.url = check_url(url)
         self._timeout = timeout
         self._keeps_attributes = not url.startswith("file:")
-        self._store = _connect(self.url, endpoint, timeout)
+        self._store = _connect(self.url, endpoint, timeout, silent_seconds=timeout / 2)
+        self._uploads = _connect(self.url, endpoint, timeout, silent_seconds=max(timeout / 2, SILENT_SECONDS))
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes of all objects below `prefix`, by name relative to it."""
@@ -107,7 +110,7 @@ class Objects:
 
         def send() -> object:
             return obstore.put(
-                self._store,
+                self._uploads,
                 name,
                 parts(),
                 attributes=attributes,
@@ -207,7 +210,7 @@ def _refused(told: str) -> bool:
     return bool(status) and status[1][0] in "34" and status[1] not in ("408", "425", "429")  # type: ignore[index]
 
 
-def _connect(url: str, endpoint: str, timeout: float) -> ObjectStore:
+def _connect(url: str, endpoint: str, timeout: float, *, silent_seconds: float) -> ObjectStore:
     from obstore import exceptions as said
     from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
@@ -215,7 +218,7 @@ def _connect(url: str, endpoint: str, timeout: float) -> ObjectStore:
     client: ClientConfig = {
         "timeout": LONGEST_REQUEST,
         "connect_timeout": timedelta(seconds=min(5.0, timeout / 2)),
-        "read_timeout": timedelta(seconds=timeout / 2),
+        "read_timeout": timedelta(seconds=silent_seconds),
         "allow_http": endpoint.startswith("http://"),
     }
     retry: RetryConfig = {
