@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,8 @@ def test_killed_in_the_middle_of_an_import(lived: Path, tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
         done = b"done" in child.communicate()[0]
         if done or _has_versions(root):
+            with suppress(TargetNotEmpty):  # the next one removes what this one may have left
+                bring(str(tmp_path / "shop.tar"), root)
             break
     else:
         bring(str(tmp_path / "shop.tar"), root)

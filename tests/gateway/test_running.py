@@ -78,7 +78,7 @@ def test_sigterm_lets_a_stream_finish(start_server: StartServer) -> None:
     server = start_server()
     with (
         httpx.Client(base_url=server.url, timeout=60) as client,
-        client.stream("POST", "/v1/chat/completions", json=body(stream=True, max_tokens=300)) as response,
+        client.stream("POST", "/v1/chat/completions", json=body(stream=True, max_tokens=1500)) as response,
     ):
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")

@@ -162,7 +162,8 @@ class GrowingKV:
         """Take over what `head` gave, in place of its own tokens. Raises as `reserve`. Mutates."""
         self.length = 0
         self.reserve(tokens := head.shape[3])
-        assert self._memory is not None
+        if self._memory is None:
+            raise ValueError("a fixed buffer begins with what is computed into it")
         # Layer by layer: a larger copy would wake PyTorch's threads, which take the cores from ours for a while.
         for there, here in zip(self._memory.narrow(3, 0, tokens).unbind(1), head.unbind(1), strict=True):
             there.copy_(here)
