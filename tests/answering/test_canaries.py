@@ -16,7 +16,7 @@ import pytest
 from quire import Project, open_project
 from quire.access import LOCAL, Principal
 from quire.answering import Answer, Question
-from quire.core import Sampling, Turn
+from quire.core import Sampling, Turn, WhenStale
 from quire.errors import (
     CanaryRunning,
     ContextExceeded,
@@ -26,7 +26,7 @@ from quire.errors import (
     NoCanary,
     VersionInUse,
 )
-from quire.registry import Canary, VersionRecord
+from quire.registry import Canary, Mark, Reason, VersionRecord
 
 BY: dict[str, Any] = {"actor": "test", "reason": "to see"}
 SHORT = Sampling(max_tokens=3)
@@ -143,6 +143,20 @@ def test_shadows_are_dropped_and_counted_when_they_are_too_many(project: Project
         answer.text()
     assert eventually(lambda: figure(project, "pairs") + figure(project, "dropped"), 60)
     assert figure(project, "dropped") > 0
+
+
+@pytest.mark.parametrize(("then", "arm"), [("serve", "candidate"), ("refuse", None), ("fallback", None)])
+def test_a_candidate_that_does_not_answer_while_it_is_stale_has_no_part(
+    project: Project, then: WhenStale, arm: str | None
+) -> None:
+    candidate, live = compile_candidate(project), project.registry.live("prices")
+    project.start_canary(candidate, percent=100, **BY)
+    reason = Reason("source", "a source changed", "prices.md", "b3:1", "b3:0")
+    project.registry.mark([Mark("prices", candidate.version, (reason,), then)], actor="test")
+    answer = asked(project, "What is it?")
+    assert answer.text()
+    assert answer.prepared.provenance()["arm"] == arm
+    assert answer.module.version == (candidate if arm else live).version
 
 
 def test_nobody_sees_a_candidate_that_may_not_go_live(project: Project) -> None:

@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from .process import PROCESSES, eventually
-from .serving_process import run_until_told
+from .serving_process import run_fetching, run_until_told
 
 ENDING = Path(__file__).with_name("ending_process.py")
 AS_USUAL = {-signal.SIGTERM, -signal.SIGINT, 0, 130}  # by the signal that was sent, or by its own will
@@ -31,6 +32,32 @@ def test_no_process_crashes_at_its_end(shop: Path, way: str, rounds: int) -> Non
     codes = json.loads(done.stdout.splitlines()[-1])
     expected = {"served": {0}, "left_open": {0}, "interrupted": AS_USUAL}[way]
     assert (len(codes), set(codes) - expected) == (rounds, set()), done.stderr
+
+
+def test_the_second_signal_ends_a_server_that_fetches(shop: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    process = PROCESSES.Process(target=run_fetching, args=(shop, port, log))
+    process.start()
+    question = {"model": "quire", "messages": [{"role": "user", "content": "What does a bolt cost?"}]}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+
+        def ready() -> bool:
+            with suppress(httpx.ConnectError):
+                return client.get("/v1/models").status_code == 200
+            return False
+
+        assert eventually(ready, seconds=60)
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/chat/completions", json=question, timeout=1)
+        began = time.monotonic()
+        process.terminate()
+        time.sleep(0.2)
+        process.terminate()
+        process.join(60)
+    assert (process.exitcode, time.monotonic() - began < 30) == (0, True)
+    assert log.read_text(encoding="utf-8").rstrip().endswith("stopped")
 
 
 def test_sigterm_while_the_model_loads_ends_at_once(own_shop: Path, tiny_model_dir: Path, tmp_path: Path) -> None:

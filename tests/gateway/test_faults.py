@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import httpx
 import pytest
 
 from quire import open_project
+from quire.access import Principal
 from quire.gateway import create_app
+from quire.pool import ChainLease
 from quire.project import Project
+from quire.registry import VersionRecord
 
 QUESTION = {"model": "quire", "max_tokens": 2, "messages": [{"role": "user", "content": "What does a bolt cost?"}]}
 
@@ -51,6 +56,33 @@ async def test_damage_of_an_artifact(own_shop: Path, fault: str, status: int, co
     assert ".safetensors" not in response.text
     assert (readiness.status_code, readiness.json()["code"]) == (503, code)
     assert str(own_shop) not in readiness.text
+
+
+async def test_a_module_that_takes_long_to_fetch_keeps_no_other_waiting(
+    own_shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask for it: probes, lists and questions to others go on."""
+    arrived = threading.Event()
+    with open_project(own_shop) as project:
+        lease = project.runtime.pool.lease
+
+        def fetching(chain: Sequence[VersionRecord], principal: Principal) -> ChainLease:
+            if chain[-1].module_id == "prices":
+                arrived.wait(60)
+            return lease(chain, principal)
+
+        monkeypatch.setattr(project.runtime.pool, "lease", fetching)
+        async with asking(project) as client:
+            named = {module: {**QUESTION, "quire": {"module": module}} for module in ("company", "prices")}
+            slow = [asyncio.create_task(client.post("/v1/chat/completions", json=named["prices"])) for _ in range(12)]
+            await asyncio.sleep(0.2)
+            async with asyncio.timeout(30):
+                assert (await client.get("/readyz")).status_code == 200
+                assert (await client.get("/v1/models")).status_code == 200
+                assert (await client.post("/v1/chat/completions", json=named["company"])).status_code == 200
+            assert not any(task.done() for task in slow)
+            arrived.set()
+            assert {response.status_code for response in await asyncio.gather(*slow)} == {200}
 
 
 def damage(directory: Path, fault: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from openai import OpenAI
 
 from quire.errors import RegistryUnreachable
+from quire.gateway.addresses import host_named
 from quire.gateway.error_bodies import error_body
 from quire.registry import MADE, NOT_MADE, UNKNOWN, telling
 
@@ -152,11 +153,32 @@ def test_a_form_of_a_web_page_is_not_taken(server: Server) -> None:
     assert "expected the content type application/json, found text/plain" in response.json()["error"]["message"]
 
 
-def test_a_host_name_that_a_web_page_made_up_is_not_taken(server: Server) -> None:
-    response = server.get("/v1/modules", headers={"host": "attacker.example"})
+@pytest.mark.parametrize(
+    "host",
+    [
+        "attacker.example",
+        "{x.attacker.example:8000",
+        "attacker.example:999999",
+        "a`b.attacker.example",
+        "",
+        "[::1",
+        "a b",
+    ],
+)
+def test_a_host_name_that_a_web_page_made_up_is_not_taken(server: Server, host: str) -> None:
+    response = server.get("/v1/modules", headers={"host": host})
     assert response.status_code == 400
     assert "Host header" in response.json()["error"]["message"]
-    assert server.get("/v1/modules", headers={"host": "localhost"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000", "quire.localhost"])
+def test_this_machine_is_called_by_any_of_its_own_names(server: Server, host: str) -> None:
+    assert server.get("/v1/modules", headers={"host": host}).status_code == 200
+
+
+def test_of_two_host_names_none_is_taken() -> None:
+    assert host_named(["localhost"]) == "localhost"
+    assert host_named(["localhost", "attacker.example"]) == host_named([]) == ""
 
 
 @pytest.mark.parametrize("declared", [True, False])

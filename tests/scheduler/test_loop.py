@@ -13,6 +13,7 @@ import torch
 from quire import Answer, Project
 from quire.access import LOCAL
 from quire.core import Delta, Sampling
+from quire.engine import LocalEngine
 from quire.errors import ContextExceeded, EngineBusy, EngineError, EngineStopped, InvalidRequest, QuireError
 from quire.scheduler.telling import AHEAD
 
@@ -44,6 +45,24 @@ def test_cancelling_what_has_ended_does_nothing(project: Project) -> None:
         scheduler.cancel(ticket)
         submit(sampling=Sampling(max_tokens=1))[1].end  # noqa: B018 - waits
         assert len(inbox.items) == 1
+
+
+def test_who_was_cancelled_is_told_where_the_turn_then_fails(
+    project: Project, passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def fail(*_: object) -> bool:
+        raise RuntimeError("no memory")
+
+    with scheduling(project) as (scheduler, submit):
+        passes.before = lambda: gate.wait(60)
+        (_, running), (cancelled, other) = submit(), submit("What?")
+        scheduler.cancel(cancelled)
+        monkeypatch.setattr(LocalEngine, "grow", fail)
+        gate.set()
+        assert other.reason == "cancelled"
+        assert isinstance(running.end, EngineError)
 
 
 def test_cancelling_frees_everything_before_the_next_pass(project: Project, passes: Passes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -32,7 +31,7 @@ async def get_canary(request: Request) -> Response:
         last = next(iter(canaries.newest(record.module_id, 1)), None)
         return _body(last or canaries.current(record.module_id))
 
-    return JSONResponse(await asyncio.to_thread(run))
+    return JSONResponse(await gateway.in_thread(run))
 
 
 async def start_canary(request: Request) -> Response:
@@ -50,7 +49,7 @@ async def start_canary(request: Request) -> Response:
             )
         return _body(begun)
 
-    return JSONResponse(await asyncio.to_thread(run), 201)
+    return JSONResponse(await gateway.in_thread(run), 201)
 
 
 async def stop_canary(request: Request) -> Response:
@@ -66,7 +65,7 @@ async def stop_canary(request: Request) -> Response:
             record = changeable(gateway.project, principal, name, "")
             return _body(canaries.stop(record.module_id, actor=str(principal), reason=fields.reason))
 
-    return JSONResponse(await asyncio.to_thread(run))
+    return JSONResponse(await gateway.in_thread(run))
 
 
 def _body(canary: Canary) -> dict[str, Any]:

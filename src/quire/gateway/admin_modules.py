@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import replace
@@ -103,7 +102,7 @@ async def _changed(
             body = module_body(change(gateway.project, record, {"actor": str(principal), "reason": reason}))
         return body, _unconfirmed(gateway.project.registry)
 
-    body, unconfirmed = await asyncio.to_thread(run)
+    body, unconfirmed = await gateway.in_thread(run)
     return JSONResponse(body, headers={"quire-unconfirmed": unconfirmed})
 
 

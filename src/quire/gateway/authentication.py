@@ -16,7 +16,7 @@ from quire.access import LOCAL, Authenticator, Principal
 from quire.access.signing_keys import SigningKeys
 from quire.access.tokens import TokenRules, Tokens, parse_roles
 from quire.errors import InvalidRequest, InvalidSetting
-from quire.gateway.addresses import is_local
+from quire.gateway.addresses import host_named, is_local
 from quire.gateway.issuer_keys import key_source
 from quire.gateway.passage import PROBES, route_of
 
@@ -50,11 +50,12 @@ async def authenticated(request: Request) -> None:
 async def addressed_here(request: Request) -> None:
     """Raises InvalidRequest for a request to a foreign host name, where no credential is wanted."""
     gateway: Gateway = request.app.state.gateway
-    host = request.url.hostname or ""
-    if gateway.authenticator.asks or host == gateway.project.settings["server.host"] or is_local(host):
+    sent = request.headers.getlist("host")
+    host, own = host_named(sent), gateway.project.settings["server.host"].strip("[]").lower()
+    if gateway.authenticator.asks or (host and host == own) or is_local(host):
         return
     raise InvalidRequest(
-        f"expected the Host header to name this machine, found {host[:64]!r}",
+        f"expected the Host header to name this machine, found {', '.join(sent)[:64]!r}",
         hint="call the server as localhost or 127.0.0.1, or let it ask for keys (access.keys)",
     )
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
 
-from quire.errors import InvalidRequest, RequestTooLarge
+from quire.errors import InvalidRequest, RequestCancelled, RequestTooLarge
 from quire.gateway.schemas import AnswerFields
 from quire.gateway.unsupported import without_ignored
 
@@ -62,10 +63,13 @@ async def _read(request: Request, most_bytes: int) -> bytes:
     if declared.isdecimal() and int(declared[:20]) > most_bytes:
         raise too_large
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most_bytes:
-            raise too_large
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > most_bytes:
+                raise too_large
+    except ClientDisconnect as error:
+        raise RequestCancelled("the caller closed the connection before its request was complete") from error
     return bytes(body)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from quire import __version__
 from quire.access import LOCAL
@@ -17,6 +20,8 @@ from quire.gateway.watching import open_watch
 from quire.telemetry import fields, open_traces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from quire.gateway.generation import Generation
     from quire.project import Project
     from quire.registry import VersionRecord
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
     from quire.wiring import Runtime
 
 log = logging.getLogger(__name__)
+
+LONG_CALLS = 24  # at once
+_Result = TypeVar("_Result")
 
 
 class Gateway:
@@ -41,6 +49,8 @@ class Gateway:
         self.started_at = int(time.time())
         self.active: set[Generation] = set()
         self.draining = False
+        self._threads = ThreadPoolExecutor(LONG_CALLS, thread_name_prefix="quire-gateway")
+        self._calls: set[Future[Any]] = set()
         self._loaded = threading.Event()
         self.chains = LiveChains(lambda: project.known, self._answering)
         self.readiness = Readiness(self)
@@ -81,6 +91,21 @@ class Gateway:
             raise _loading()
         return self._runtime
 
+    async def in_thread(self, call: Callable[[], _Result]) -> _Result:
+        """Run what may wait long, for an object store or for golden tests, in a thread that no short call needs.
+
+        Keys, limits and lists go to asyncio's own threads, of which there are few.
+        """
+        submitted = self._threads.submit(contextvars.copy_context().run, call)
+        self._calls.add(submitted)
+        submitted.add_done_callback(self._calls.discard)
+        return await asyncio.wrap_future(submitted)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call of `in_thread` goes on. Any thread."""
+        return bool(self._calls)
+
     def restart_needed(self) -> bool:
         """Whether live versions are for another model than the one that was loaded."""
         return self._runtime is not None and bool(self._runtime.answerer.fitting.misfits())
@@ -118,6 +143,7 @@ class Gateway:
 
     def close(self) -> None:
         """Look at the sources no more, and send the traces that are left. May take seconds: call it from a thread."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self.traces:
             self.traces.close()
         if self._watch:

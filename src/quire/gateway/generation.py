@@ -203,7 +203,7 @@ class Generation:
                     unused.release()
                 raise
 
-        starting = asyncio.create_task(asyncio.to_thread(start))
+        starting = asyncio.create_task(self._gateway.in_thread(start))
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:  # the thread cannot be stopped: cancel what it will have started

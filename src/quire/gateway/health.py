@@ -24,7 +24,7 @@ async def healthz(_request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """200 when questions can be answered now, else 503; what is missing, check by check, without names."""
     gateway: Gateway = request.app.state.gateway
-    failed = {one.check: one for one in await asyncio.to_thread(gateway.readiness.missing)}
+    failed = {one.check: one for one in await gateway.in_thread(gateway.readiness.missing)}
     checks: dict[str, dict[str, Any]] = {
         check.name: {"ok": False, "code": failed[check].code, "reason": check.told} if check in failed else {"ok": True}
         for check in CHECKS

@@ -44,7 +44,7 @@ def serve(
     It listens at once: while the model loads, /healthz answers, and all else says that it is not ready (503). The first
     signal starts a shutdown: no new requests (503), answers under way have `server.drain_seconds` to finish. The second
     one ends them at once. The project stays open: who closes it then is not disturbed: further signals are ignored.
-    A signal while the model loads ends the process, with 0.
+    A signal while the model loads ends the process, with 0, and so does the end where a module is still being fetched.
 
     Args:
         host: name or address to listen on; None: `server.host`.
@@ -90,10 +90,10 @@ def serve(
         if server.failure:
             raise server.failure
         log.info("stopped")
-        if server.loading:
+        if server.loading or gateway.busy:
             project.close_records()
             logging.shutdown()
-            os._exit(0)  # nothing can stop the thread that loads, and the interpreter must not go away under it
+            os._exit(0)  # nothing can stop these threads, and the interpreter would wait for them or go away under them
 
 
 def listen(host: str, port: int, *, beyond_loopback: bool) -> socket.socket:
@@ -183,7 +183,7 @@ class _Server(uvicorn.Server):
             if time.monotonic() >= self._deadline:
                 self._gateway.abandon()
                 self.should_exit = True
-            elif not self._gateway.active:
+            elif not self._gateway.active and not self._gateway.busy:
                 self.should_exit = True
         return await super().on_tick(counter)
 

@@ -148,17 +148,20 @@ class Scheduler:
     def _next_batch(self) -> list[tuple[Ticket, int]] | None:
         """Wait for work, drop what nobody wants, let in what has room. None: the scheduler stops."""
         schedule = self._schedule
-        with self._wake:
-            self._wake.wait_for(lambda: schedule.waiting or schedule.running or self._pushed_out or self._stopping)
-            unwanted = self._pushed_out + [t for t in (*schedule.running, *schedule.waiting) if t.unwanted]
-            self._pushed_out = []
-            self._finish(unwanted)
-            schedule.admit()
-            batch = schedule.next_batch()
-            done = self._stopping and not schedule.waiting and not schedule.running
-        if unwanted:
-            self._teller.tell([(ticket, "cancelled") for ticket in unwanted])
-        return None if done else batch
+        unwanted: list[Ticket] = []
+        try:
+            with self._wake:
+                self._wake.wait_for(lambda: schedule.waiting or schedule.running or self._pushed_out or self._stopping)
+                unwanted = self._pushed_out + [t for t in (*schedule.running, *schedule.waiting) if t.unwanted]
+                self._pushed_out = []
+                self._finish(unwanted)
+                schedule.admit()
+                batch = schedule.next_batch()
+                done = self._stopping and not schedule.waiting and not schedule.running
+            return None if done else batch
+        finally:  # whatever fails meanwhile: they are in no list any more
+            if unwanted:
+                self._teller.tell([(ticket, "cancelled") for ticket in unwanted])
 
     def _step(self, batch: Sequence[tuple[Ticket, int]]) -> None:
         began = time.perf_counter()
