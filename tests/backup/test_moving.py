@@ -17,11 +17,13 @@ from quire.artifact import canonical, digest_bytes
 from quire.backup import Exported, Imported, export_project, import_project
 from quire.backup.archives import open_source, open_target
 from quire.backup.files import project_files
-from quire.backup.index import INDEX
-from quire.compiler import find_problems
-from quire.errors import BackupInvalid, ChecksumMismatch, InvalidSetting, QuireError, TargetNotEmpty
+from quire.backup.index import INDEX, Entry
+from quire.backup.object_archive import ObjectsTarget
+from quire.compiler import build_lock, find_problems
+from quire.errors import BackupInvalid, BuildBusy, ChecksumMismatch, InvalidSetting, QuireError, TargetNotEmpty
 from quire.registry import actor
 from quire.settings import load_settings
+from quire.store.objects import Objects
 
 
 def answers(project: Project) -> dict[str, list[int]]:
@@ -121,12 +123,18 @@ def test_no_secret_is_in_it(lived: Path, tmp_path: Path) -> None:
     assert secret.encode() not in text
     toml = lived / "quire.toml"
     before = toml.read_text()
-    toml.write_text('[registry]\nurl = "postgresql://quire:hunter2@db/quire"\n' + before)
     try:
-        with pytest.raises(InvalidSetting) as refused:
-            project_files(load_settings(toml, {}))
-        assert "hunter2" not in str(refused.value)
-        assert "QUIRE_REGISTRY_URL" in refused.value.hint
+        for section, url in (
+            ("registry", "postgresql://quire:hunter2@db/quire"),
+            ("registry", "postgresql://quire@db/quire?password=hunter2"),
+            ("registry", "postgresql://quire:hunter/2@db/quire"),
+            ("redis", "redis://db:6379/0?password=hunter2"),
+        ):
+            toml.write_text(f'[{section}]\nurl = "{url}"\n' + before)
+            with pytest.raises(InvalidSetting) as refused:
+                project_files(load_settings(toml, {}))
+            assert "hunter" not in str(refused.value)
+            assert f"QUIRE_{section.upper()}_URL" in refused.value.hint
     finally:
         toml.write_text(before)
 
@@ -147,6 +155,27 @@ def test_what_is_there_is_not_written_over_unless_told(archive: Path, lived: Pat
     with pytest.raises(TargetNotEmpty, match=r"prices\.md"):
         bring(str(archive), tmp_path / "other")
     assert contents(tmp_path / "other") == {"knowledge/prices.md": hashlib.sha256(b"mine").hexdigest()}
+
+
+def test_nothing_is_imported_beside_a_build_or_a_collection(archive: Path, tmp_path: Path) -> None:
+    """They would take what is brought, and nobody refers to yet, for orphans."""
+    root = tmp_path / "there"
+    with build_lock(root / ".quire"), pytest.raises(BuildBusy):
+        bring(str(archive), root)
+    assert not (root / "quire.toml").exists()
+    bring(str(archive), root)
+
+
+def test_an_export_that_fails_leaves_one_that_has_ended_there(tmp_path: Path) -> None:
+    """Two to the same place at once: neither finds the other's index when it begins."""
+    url = f"file://{tmp_path}/backup"
+    entry = Entry("quire.toml", 3, digest_bytes(b"abc"))
+    one, other = (ObjectsTarget(Objects(url)) for _ in range(2))
+    for target in (one, other):
+        target.add(entry, lambda: iter([b"abc"]))
+    Objects(url).put(INDEX, b"{}")  # the other one's
+    one.discard()
+    assert Objects(url).read("quire.toml", 0, 3) == b"abc"
 
 
 def test_a_damaged_artifact_is_not_exported(shop: Path, tmp_path: Path) -> None:

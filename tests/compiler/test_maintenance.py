@@ -131,6 +131,21 @@ def test_orphans_are_named_and_removed(project: Project) -> None:
     assert problems(project) == []
 
 
+def test_what_others_publish_meanwhile_is_no_orphan(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = next(r for r in project.registry.versions("prices") if r.state == "retired")
+    known = project.registry.referenced_digests() - {record.digest}
+    there = project.store.digests()
+
+    def meanwhile() -> frozenset[str]:
+        """Another server built and published it after this look began, and it came to this disk."""
+        monkeypatch.setattr(project.store, "digests", lambda: there)
+        return known
+
+    monkeypatch.setattr(project.store, "digests", lambda: [digest for digest in there if digest != record.digest])
+    monkeypatch.setattr(project.registry, "referenced_digests", meanwhile)
+    assert not [problem for problem in problems(project) if problem.kind == "orphaned"]
+
+
 def test_damage_and_loss_are_named_and_repaired(project: Project) -> None:
     damaged, lost = project.registry.live("prices"), project.registry.live("company")
     damage(project, damaged.digest)

@@ -21,7 +21,8 @@ from quire.backup.archives import compared
 from quire.backup.contract import Source
 from quire.backup.files import settings_in
 from quire.backup.index import Entry, Index, artifact_of
-from quire.errors import ArtifactError, BackupInvalid, RecordInvalid, StoreError, TargetNotEmpty
+from quire.compiler import build_lock
+from quire.errors import ArtifactError, BackupInvalid, BuildBusy, RecordInvalid, StoreError, TargetNotEmpty
 from quire.registry import AuditEvent, Dumped, actor, load_registry
 from quire.registry.moving import is_empty
 from quire.settings import PROJECT_FILE
@@ -62,7 +63,7 @@ def import_project(
         by: who imports, for the audit log; default: whoever is at this machine.
 
     Raises:
-        BackupInvalid, ArtifactError, AuditBroken: the export is not whole. TargetNotEmpty. InvalidSetting.
+        BackupInvalid, ArtifactError, AuditBroken: the export is not whole. TargetNotEmpty. InvalidSetting. BuildBusy.
         StoreError, RegistryError. Then nothing is changed.
     """
     index = source.index()
@@ -108,18 +109,21 @@ class _Import:
             self._spool(entry)
         settings = settings_in(self._work / "project", self._root)
         made_state = not settings.state.exists()
-        if not self._replace and not is_empty(settings.registry_place):
-            raise TargetNotEmpty(
-                "expected an empty registry to import into, found one with a history",
-                hint="import into another project or database; --replace gives up all that is in this one",
-            )
-        self._check_files(plain)
         try:
-            digests = self._bring_artifacts(open_store(settings), entries)
-            self._source.end()
-            self._check_complete(digests)
-            kept = self._place_files(plain)
-            self._load(settings, [entry.name for entry in plain if entry.name.startswith("registry/")])
+            with build_lock(settings.state):  # or `quire gc` would take what is brought for orphans
+                if not self._replace and not is_empty(settings.registry_place):
+                    raise TargetNotEmpty(
+                        "expected an empty registry to import into, found one with a history",
+                        hint="import into another project or database; --replace gives up all that is in this one",
+                    )
+                self._check_files(plain)
+                digests = self._bring_artifacts(open_store(settings), entries)
+                self._source.end()
+                self._check_complete(digests)
+                kept = self._place_files(plain)
+                self._load(settings, [entry.name for entry in plain if entry.name.startswith("registry/")])
+        except BuildBusy:
+            raise  # the folder is another's
         except BaseException:
             for undo in reversed(self._undo):
                 undo()

@@ -37,7 +37,8 @@ class ObjectsTarget(Target):
 
     def discard(self) -> None:
         with contextlib.suppress(StoreError):  # whatever ended the export has been said already
-            self._objects.delete(self._sent)
+            if self._objects.read(INDEX, 0, 1) is None:  # else another export of the same name has ended well
+                self._objects.delete(self._sent)
 
 
 class ObjectsSource(Source):

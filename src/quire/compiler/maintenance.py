@@ -68,13 +68,15 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
     for digest in store.digests():
         if digest not in known:
             size = _size(store, digest) or 0
-            if not dry_run and not store.delete(digest):
+            if not dry_run and not store.drop_copy(digest):
                 done.in_use.append(digest)
                 continue
             done.orphans.append(digest)
             done.freed_bytes += size
     if store.remote:
         for digest in abandoned:
+            if store.remote.has(digest):
+                continue  # its sender has come back meanwhile
             if not dry_run:
                 store.remote.delete(digest)
             done.orphans.append(f"{digest} in {store.remote.url}")
@@ -85,6 +87,7 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
 
 def find_problems(registry: Registry, store: Store, *, advance: Callable[[str], None]) -> list[Problem]:
     """Read everything once and name what is damaged, missing or orphaned. Mutates nothing."""
+    here = store.digests()  # before the registry is read: what another server publishes meanwhile is no orphan
     restore = "restore the registry from a backup, or build into a new one"
     problems = [
         Problem("registry", f.subject, f.problem, "see `quire audit verify`" if f.check == "audit" else restore)
@@ -98,7 +101,7 @@ def find_problems(registry: Registry, store: Store, *, advance: Callable[[str], 
         advance(str(record.ref))
         if problem := check_version(record, store):
             problems.append(problem)
-    for digest in store.digests():
+    for digest in here:
         if digest not in known:
             problems.append(Problem("orphaned", digest, "no version refers to this artifact", "remove the artifact"))
     problems += [Problem("orphaned", str(p), "it is no artifact", "remove it") for p in store.strays()]
@@ -174,7 +177,8 @@ def remove_broken(problems: list[Problem], store: Store, *, rebuildable: Contain
         elif problem.kind == "not shared" and problem.record:
             gone = _share(problem.record, store)
         elif problem.kind == "left behind" and store.remote:
-            store.remote.delete(problem.subject)
+            if not store.remote.has(problem.subject):  # else its sender has come back
+                store.remote.delete(problem.subject)
             gone = True
         elif problem.kind == "damaged" and problem.record:
             kept = problem.record.state == "live" and problem.subject not in rebuildable
@@ -222,7 +226,7 @@ def _share(record: VersionRecord, store: Store) -> bool:
 
 def _remove_orphan(subject: str, store: Store) -> bool:
     if is_digest(subject):
-        return store.delete(subject)
+        return store.drop_copy(subject)
     store.remove_stray(Path(subject))
     return True
 
