@@ -223,7 +223,7 @@ def _connect(url: str, endpoint: str, timeout: float, *, silent_seconds: float) 
     }
     retry: RetryConfig = {
         "max_retries": 4,
-        "retry_timeout": timedelta(seconds=timeout),
+        "retry_timeout": timedelta(seconds=max(timeout, silent_seconds)),  # since a request's first try began
         "backoff": {"init_backoff": timedelta(seconds=_FIRST_PAUSE), "max_backoff": timedelta(seconds=_LONGEST_PAUSE)},
     }
     try:
