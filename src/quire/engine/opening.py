@@ -38,7 +38,7 @@ class Opening:
     def learn(self, kv: GrowingKV) -> None:
         """Keep it, if it is not known and `kv`, which begins with it, has all of it. Mutates."""
         if self._kv is None and kv.length >= len(self.token_ids):
-            self._kv = kv.head(len(self.token_ids))
+            self._kv = kv.head(len(self.token_ids)).clone()
 
 
 class Openings:

@@ -70,9 +70,7 @@ class KVSpace:
         target = found * GRAIN
         if keep and target != start:
             overlapping = abs(target - start) < keep
-            layers = zip(self.region(target, keep).unbind(1), self.region(start, keep).unbind(1), strict=True)
-            for there, here in layers:  # one at a time, so that a copy between stays small
-                there.copy_(here.clone() if overlapping else here)
+            _copy(self.region(start, keep), self.region(target, keep), overlapping=overlapping)
         return target
 
 
@@ -148,25 +146,19 @@ class GrowingKV:
 
     def copy(self, other: GrowingKV, length: int) -> None:
         """Take over the first `length` tokens of `other` in place of its own. Raises as `reserve`. Mutates."""
-        self.length = 0
-        self.reserve(length)
-        for mine, theirs in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
-            mine[:, :length] = theirs[:, :length]
-        self.length = length
+        self.begin(other.head(length))
 
     def head(self, tokens: int) -> torch.Tensor:
-        """[2, layers, kv_heads, tokens, head_dim], a copy of the first `tokens`."""
-        return torch.stack([torch.stack([layer[:, :tokens] for layer in side]) for side in (self.keys, self.values)])
+        """[2, layers, kv_heads, tokens, head_dim], a view of the first `tokens`. ValueError: the buffer is fixed."""
+        if self._memory is None:
+            raise ValueError("a fixed buffer has the layers of a file, and no memory of its own")
+        return self._memory.narrow(3, 0, tokens)
 
     def begin(self, head: torch.Tensor) -> None:
-        """Take over what `head` gave, in place of its own tokens. Raises as `reserve`. Mutates."""
+        """Take over tokens, as `head` gives them, in place of its own. Raises as `reserve` and `head`. Mutates."""
         self.length = 0
         self.reserve(tokens := head.shape[3])
-        if self._memory is None:
-            raise ValueError("a fixed buffer begins with what is computed into it")
-        # Layer by layer: a larger copy would wake PyTorch's threads, which take the cores from ours for a while.
-        for there, here in zip(self._memory.narrow(3, 0, tokens).unbind(1), head.unbind(1), strict=True):
-            there.copy_(here)
+        _copy(head, self.head(tokens))
         self.length = tokens
 
     def write_to(self, segment: KVSegment) -> None:
@@ -197,9 +189,8 @@ class GrowingKV:
             self._start, memory = start, self._space.region(start, capacity)
         else:
             memory = _memory(self.geometry, capacity, self._device)
-            for layer in range(self.geometry.layers if self.length else 0):
-                memory[0, layer, :, : self.length] = self.keys[layer][:, : self.length]
-                memory[1, layer, :, : self.length] = self.values[layer][:, : self.length]
+            if self.length:
+                _copy(self.head(self.length), memory.narrow(3, 0, self.length))
         self.keys, self.values = memory[0].unbind(0), memory[1].unbind(0)
         self._memory, self.capacity = memory, capacity
         self._addresses = None
@@ -221,6 +212,16 @@ def layer_addresses(source: KVSegment | GrowingKV) -> np.ndarray:
 
 def _addresses(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> np.ndarray:
     return np.array([(k.data_ptr(), v.data_ptr()) for k, v in zip(keys, values, strict=True)], dtype=np.int64)
+
+
+def _copy(here: torch.Tensor, there: torch.Tensor, *, overlapping: bool = False) -> None:
+    """`here` to `there`, both [2, layers, ...]. Mutates `there`.
+
+    Layer by layer: what lies between stays small where they overlap, and a larger copy would wake PyTorch's threads,
+    which take the cores from ours for a while.
+    """
+    for source, target in zip(here.unbind(1), there.unbind(1), strict=True):
+        target.copy_(source.clone() if overlapping else source)
 
 
 def _memory(geometry: KVGeometry, tokens: int, device: torch.device | str) -> torch.Tensor:
