@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from quire.answering.standing import staleness_of
+from quire.answering.standing import silencing
 from quire.artifact import digest_bytes
 from quire.errors import QuireError
 
@@ -74,8 +74,7 @@ class Parts:
         scopes = [scope for link in candidate for scope in link.scopes]
         if leaf.digest != canary.digest or leaf.state == "revoked" or any(link.expired for link in candidate):
             return None
-        stale = staleness_of(candidate)
-        if stale and stale.then != "serve":
+        if silencing(candidate):
             return None
         if not all(self._policy.decide(principal, "read", scope) for scope in scopes):
             return None

@@ -17,6 +17,12 @@ def staleness_of(chain: Sequence[VersionRecord]) -> Staleness | None:
     return next((link.stale for link in reversed(chain) if link.stale), None)
 
 
+def silencing(chain: Sequence[VersionRecord]) -> Staleness | None:
+    """The staleness for whose sake a chain does not answer; None: it does."""
+    stale = staleness_of(chain)
+    return stale if stale and stale.then != "serve" else None
+
+
 def withheld(chain: Sequence[VersionRecord]) -> str:
     """Why a question that was routed here is answered as not covered; "" if it is not."""
     leaf, stale = chain[-1], staleness_of(chain)
@@ -32,8 +38,7 @@ def require_current(chain: Sequence[VersionRecord]) -> None:
     """Raises ModuleStale for a chain that does not answer while it is stale, ModuleExpired for one that is over."""
     for link in chain:
         link.check_unexpired()
-    stale = staleness_of(chain)
-    if stale and stale.then != "serve":
+    if stale := silencing(chain):
         raise ModuleStale(
             f"{chain[-1].ref} is stale since {stale.since:%Y-%m-%d %H:%M} UTC ({stale.said}), and does not answer then",
             hint="`quire build` brings it up to date; `quire status` says what changed",

@@ -8,7 +8,6 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from quire.backup.index import check_name
 from quire.errors import InvalidSetting, SourceError
@@ -70,7 +69,7 @@ def settings_in(staged: Path, root: Path) -> Settings:
     return load_settings(None, os.environ, root=root)
 
 
-# Where libpq and redis-py find one, and urlsplit does not: in the query, and before an @ behind characters of a path.
+# Before an @, whatever characters it has, and in the query, where libpq and redis-py look for one, too.
 _PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](?:ssl)?password=", re.IGNORECASE)
 
 
@@ -79,7 +78,7 @@ def _check_secrets(file: Path) -> None:
     for setting in SETTINGS:
         section, _, key = setting.name.partition(".")
         value = document.get(section, {}).get(key, "")
-        if setting.secret and isinstance(value, str) and (urlsplit(value).password or _PASSWORD.search(value)):
+        if setting.secret and isinstance(value, str) and _PASSWORD.search(value):
             raise InvalidSetting(
                 f"{setting.name} in {file} holds a password, which must not go into an export",
                 hint=f"put it into the variable QUIRE_{setting.name.upper().replace('.', '_')}",

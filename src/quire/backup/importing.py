@@ -22,7 +22,7 @@ from quire.backup.contract import Source
 from quire.backup.files import settings_in
 from quire.backup.index import Entry, Index, artifact_of
 from quire.compiler import build_lock
-from quire.errors import ArtifactError, BackupInvalid, BuildBusy, RecordInvalid, StoreError, TargetNotEmpty
+from quire.errors import ArtifactError, BackupInvalid, RecordInvalid, StoreError, TargetNotEmpty
 from quire.registry import AuditEvent, Dumped, actor, load_registry
 from quire.registry.moving import is_empty
 from quire.settings import PROJECT_FILE
@@ -109,8 +109,8 @@ class _Import:
             self._spool(entry)
         settings = settings_in(self._work / "project", self._root)
         made_state = not settings.state.exists()
-        try:
-            with build_lock(settings.state):  # or `quire gc` would take what is brought for orphans
+        with build_lock(settings.state):  # or `quire gc` would take what is brought for orphans
+            try:
                 if not self._replace and not is_empty(settings.registry_place):
                     raise TargetNotEmpty(
                         "expected an empty registry to import into, found one with a history",
@@ -122,14 +122,12 @@ class _Import:
                 self._check_complete(digests)
                 kept = self._place_files(plain)
                 self._load(settings, [entry.name for entry in plain if entry.name.startswith("registry/")])
-        except BuildBusy:
-            raise  # the folder is another's
-        except BaseException:
-            for undo in reversed(self._undo):
-                undo()
-            if made_state:
-                shutil.rmtree(settings.state, ignore_errors=True)
-            raise
+            except BaseException:
+                for undo in reversed(self._undo):
+                    undo()
+                if made_state:
+                    shutil.rmtree(settings.state, ignore_errors=True)
+                raise
         files = sum(entry.name.startswith("project/") for entry in plain)
         return Imported(settings, len(digests), files, self._index.size, str(self._index.head), kept)
 

@@ -75,11 +75,8 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
             done.freed_bytes += size
     if store.remote:
         for digest in abandoned:
-            if store.remote.has(digest):
-                continue  # its sender has come back meanwhile
-            if not dry_run:
-                store.remote.delete(digest)
-            done.orphans.append(f"{digest} in {store.remote.url}")
+            if dry_run or store.remote.drop_abandoned(digest):
+                done.orphans.append(f"{digest} in {store.remote.url}")
     if not dry_run:
         store.sweep()
     return done
@@ -177,8 +174,7 @@ def remove_broken(problems: list[Problem], store: Store, *, rebuildable: Contain
         elif problem.kind == "not shared" and problem.record:
             gone = _share(problem.record, store)
         elif problem.kind == "left behind" and store.remote:
-            if not store.remote.has(problem.subject):  # else its sender has come back
-                store.remote.delete(problem.subject)
+            store.remote.drop_abandoned(problem.subject)
             gone = True
         elif problem.kind == "damaged" and problem.record:
             kept = problem.record.state == "live" and problem.subject not in rebuildable

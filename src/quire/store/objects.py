@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -46,10 +47,15 @@ class Objects:
             InvalidSetting: for a URL that names no store, and for credentials in one.
         """
         self.url = check_url(url)
-        self._timeout = timeout
+        self._endpoint, self._timeout = endpoint, timeout
         self._keeps_attributes = not url.startswith("file:")
         self._store = _connect(self.url, endpoint, timeout, silent_seconds=timeout / 2)
-        self._uploads = _connect(self.url, endpoint, timeout, silent_seconds=max(timeout / 2, SILENT_SECONDS))
+
+    @cached_property
+    def _uploads(self) -> ObjectStore:
+        """For those who send something, which a server seldom does."""
+        seconds = max(self._timeout / 2, SILENT_SECONDS)
+        return _connect(self.url, self._endpoint, self._timeout, silent_seconds=seconds)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes of all objects below `prefix`, by name relative to it."""

@@ -83,6 +83,13 @@ class Remote:
         whole = set(self.digests())
         return sorted(d for d, at in newest.items() if d not in whole and datetime.now(UTC) - at > ABANDONED_AFTER)
 
+    def drop_abandoned(self, digest: str) -> bool:
+        """Mutates: remove what `abandoned` named. False, and nothing done: its sender has come back and finished."""
+        if self.has(digest):
+            return False
+        self.delete(digest)
+        return True
+
     def delete(self, digest: str) -> None:
         """Mutates: remove an artifact, or what there is of it, the manifest first."""
         names = sorted(self.objects.sizes(f"{ROOT}/{directory_of(digest)}"), key=lambda name: name != MANIFEST_FILE)
