@@ -19,6 +19,7 @@ from .watching import MakeProject, at_rest
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["quire.compiler", "quire.project"])
 PARENTS = {"prices": "company", "shipping": "company", "bolts": "prices"}
+LATER, SOONER = 1.1, 0.8  # than before is the next one killed, if this one was still running, or done
 MODULES = ["company", "prices", "shipping", "bolts"]
 DEADLY = [signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 
@@ -78,7 +79,7 @@ def test_killed_at_random_moments(tmp_path: Path, write_project: MakeProject, mo
     for number in range(1, moments + 1):
         write_project(root, sources(number), parents=PARENTS, **{"build.prefill_chunk": 16})
         dead = build_and_die(str(root), draw.choice(DEADLY), draw.random() * longest)
-        longest *= 1.1 if dead else 0.8
+        longest *= LATER if dead else SOONER
         died += dead
         with open_project(root) as project:
             after = live(project)

@@ -28,6 +28,7 @@ from quire import open_project
 from quire.cli import main
 from quire.registry import Registry, VersionRecord
 
+from .test_killed_builds import LATER, SOONER
 from .watching import MakeProject
 
 FORKSERVER = multiprocessing.get_context("forkserver")
@@ -35,7 +36,6 @@ FORKSERVER.set_forkserver_preload(["quire.cli", "quire.compiler", "quire.project
 MODULES = ("company", "prices", "shipping")
 PARENTS = {"prices": "company", "shipping": "company"}
 GREEN, RED = {"not_contains": "\N{SNOWMAN}"}, {"contains": "\N{SNOWMAN}"}
-LATER, SOONER = 1.1, 0.8  # than before is the next one killed, if this one was still running, or done
 
 
 def write(root: Path, write_project: MakeProject, edition: int, *, red: bool) -> None:

@@ -6,15 +6,17 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx
 import pytest
+from services.ports import free_port
 
 from .process import PROCESSES, eventually
 from .serving_process import run_fetching, run_until_told
@@ -34,14 +36,22 @@ def test_no_process_crashes_at_its_end(shop: Path, way: str, rounds: int) -> Non
     assert (len(codes), set(codes) - expected) == (rounds, set()), done.stderr
 
 
-def test_the_second_signal_ends_a_server_that_fetches(shop: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = tmp_path / "log"
-    process = PROCESSES.Process(target=run_fetching, args=(shop, port, log))
+@contextmanager
+def started(
+    program: Callable[[Path, int, Path], None], root: Path, log: Path
+) -> Iterator[tuple[BaseProcess, httpx.Client]]:
+    """A process that serves `root`, and a client of it."""
+    port = free_port()
+    process = PROCESSES.Process(target=program, args=(root, port, log))
     process.start()
-    question = {"model": "quire", "messages": [{"role": "user", "content": "What does a bolt cost?"}]}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        yield process, client
+
+
+def test_the_second_signal_ends_a_server_that_fetches(shop: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    question = {"model": "quire", "messages": [{"role": "user", "content": "What does a bolt cost?"}]}
+    with started(run_fetching, shop, log) as (process, client):
 
         def ready() -> bool:
             with suppress(httpx.ConnectError):
@@ -68,12 +78,8 @@ def test_sigterm_while_the_model_loads_ends_at_once(own_shop: Path, tiny_model_d
     os.mkfifo(slow / "model.safetensors")
     toml = own_shop / "quire.toml"
     toml.write_text(toml.read_text(encoding="utf-8").replace(str(tiny_model_dir), str(slow)), encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     log = tmp_path / "log"
-    process = PROCESSES.Process(target=run_until_told, args=(own_shop, port, log))
-    process.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    with started(run_until_told, own_shop, log) as (process, client):
 
         def code() -> str:
             try:
@@ -83,7 +89,7 @@ def test_sigterm_while_the_model_loads_ends_at_once(own_shop: Path, tiny_model_d
 
         assert eventually(lambda: code() == "engine_loading", seconds=60)
         began = time.monotonic()
-        os.kill(process.pid or 0, signal.SIGTERM)
+        process.terminate()
         process.join(60)
     assert (process.exitcode, time.monotonic() - began < 20) == (0, True)
     assert log.read_text(encoding="utf-8").rstrip().endswith("stopped")

@@ -101,6 +101,16 @@ class Passes:
         self.before: Callable[[], object] = lambda: None
         self.after: Callable[[torch.Tensor], torch.Tensor] = lambda logits: logits
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No pass begins before the end of the block."""
+        gate = threading.Event()
+        self.before = lambda: gate.wait(60)
+        try:
+            yield
+        finally:
+            gate.set()
+
     def __call__(self, model: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
         self.before()
         self.rows.append({id(row.kv): len(row.token_ids) for row in rows})

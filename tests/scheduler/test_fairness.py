@@ -6,7 +6,6 @@ The schedule is driven step by step on the real engine, without its thread, so t
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -296,22 +295,20 @@ def test_in_the_tightest_room_everybody_ends(project: Project, seed: int) -> Non
 
 
 def test_a_flood_that_fills_the_queue_loses_its_own_place(project: Project, passes: Passes) -> None:
-    gate = threading.Event()
-    passes.before = lambda: gate.wait(60)
     with scheduling(project, max_sequences=1, queue=4) as (scheduler, submit):
-        first = submit(principal=FLOOD)[1]
-        while not scheduler.load().running:
-            time.sleep(0.001)
-        flood = [submit(principal=FLOOD)[1] for _ in range(4)]
-        with pytest.raises(EngineBusy):
-            submit(principal=FLOOD)
-        with pytest.raises(EngineBusy):
-            scheduler.check_queue("flood", 1)
-        scheduler.check_queue("calm", 1)
-        calm = submit(principal=CALM)[1]
-        with pytest.raises(EngineBusy):
-            submit(principal=FLOOD)
-        gate.set()
+        with passes.held():
+            first = submit(principal=FLOOD)[1]
+            while not scheduler.load().running:
+                time.sleep(0.001)
+            flood = [submit(principal=FLOOD)[1] for _ in range(4)]
+            with pytest.raises(EngineBusy):
+                submit(principal=FLOOD)
+            with pytest.raises(EngineBusy):
+                scheduler.check_queue("flood", 1)
+            scheduler.check_queue("calm", 1)
+            calm = submit(principal=CALM)[1]
+            with pytest.raises(EngineBusy):
+                submit(principal=FLOOD)
         assert calm.reason == "length"
         assert first.reason == "length"
         assert [inbox.reason for inbox in flood] == ["length"] * (len(flood) - 1) + ["engine_busy"]

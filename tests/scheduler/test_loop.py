@@ -50,17 +50,14 @@ def test_cancelling_what_has_ended_does_nothing(project: Project) -> None:
 def test_who_was_cancelled_is_told_where_the_turn_then_fails(
     project: Project, passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = threading.Event()
-
     def fail(*_: object) -> bool:
         raise RuntimeError("no memory")
 
     with scheduling(project) as (scheduler, submit):
-        passes.before = lambda: gate.wait(60)
-        (_, running), (cancelled, other) = submit(), submit("What?")
-        scheduler.cancel(cancelled)
-        monkeypatch.setattr(LocalEngine, "grow", fail)
-        gate.set()
+        with passes.held():
+            (_, running), (cancelled, other) = submit(), submit("What?")
+            scheduler.cancel(cancelled)
+            monkeypatch.setattr(LocalEngine, "grow", fail)
         assert other.reason == "cancelled"
         assert isinstance(running.end, EngineError)
 
@@ -176,19 +173,17 @@ def test_a_sink_that_raises_ends_its_own_request(project: Project) -> None:
 
 
 def test_a_full_queue_says_busy_and_gives_the_lease_back(project: Project, passes: Passes) -> None:
-    gate = threading.Event()
-    passes.before = lambda: gate.wait(60)
     with scheduling(project, max_sequences=1, queue=2) as (scheduler, submit):
-        first = submit()[1]
-        while scheduler.load().running < 1:
-            time.sleep(0.001)
-        waiting = [submit()[1] for _ in range(2)]
-        with pytest.raises(EngineBusy, match="2 requests are waiting"):
-            submit()
-        with pytest.raises(EngineBusy):
-            scheduler.check_queue(LOCAL.tenant, 1)
-        assert leases(project) == 3 * 2, "two modules for each of the three"
-        gate.set()
+        with passes.held():
+            first = submit()[1]
+            while scheduler.load().running < 1:
+                time.sleep(0.001)
+            waiting = [submit()[1] for _ in range(2)]
+            with pytest.raises(EngineBusy, match="2 requests are waiting"):
+                submit()
+            with pytest.raises(EngineBusy):
+                scheduler.check_queue(LOCAL.tenant, 1)
+            assert leases(project) == 3 * 2, "two modules for each of the three"
         assert [inbox.reason for inbox in (first, *waiting)] == ["length"] * 3
     assert leases(project) == 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -81,13 +80,11 @@ def test_a_conversation_begins_with_it_and_goes_on_from_its_own(project: Project
 
 
 def test_equal_questions_are_read_once(project: Project, passes: Passes) -> None:
-    gate = threading.Event()
     with scheduling(project) as (_, submit):
         assert submit("What?", GREEDY)[1].reason
-        passes.before = lambda: gate.wait(60)
-        blocking = submit("First!", GREEDY)[1]
-        tickets = [submit("What does a bolt cost?", GREEDY) for _ in range(6)]
-        gate.set()
+        with passes.held():
+            blocking = submit("First!", GREEDY)[1]
+            tickets = [submit("What does a bolt cost?", GREEDY) for _ in range(6)]
         assert {inbox.reason for inbox in (blocking, *(inbox for _, inbox in tickets))} == {"length"}
     took = [sum(tokens.get(id(ticket.run.kv), 0) for tokens in passes.rows) for ticket, _ in tickets]
     assert took == [own_tokens(tickets[0][0]) + 11] + [12] * 5
@@ -96,15 +93,12 @@ def test_equal_questions_are_read_once(project: Project, passes: Passes) -> None
 def test_who_has_one_token_of_her_own_moves_in_every_step(project: Project, passes: Passes) -> None:
     """A copied question ends where the opening does, and is no longer a copy to wait for."""
     with scheduling(project) as (scheduler, _):
-        told = []
-        gate = threading.Event()
-        passes.before = lambda: gate.wait(60)
-        for _ in range(4):
-            with request(project, Turn("user", "Why?"), release=False) as made:
-                made.suffix_ids = made.suffix_ids[: words(project) + 1]
-            told.append(Inbox())
-            scheduler.submit(made, told[-1])
-        gate.set()
+        told = [Inbox() for _ in range(4)]
+        with passes.held():
+            for inbox in told:
+                with request(project, Turn("user", "Why?"), release=False) as made:
+                    made.suffix_ids = made.suffix_ids[: words(project) + 1]
+                scheduler.submit(made, inbox)
         assert {inbox.reason for inbox in told} == {"length"}
     assert len({tuple(inbox.token_ids) for inbox in told}) == 1
     assert len(passes.rows) <= 2 * 12 + 2, "side by side, and not one after another"
@@ -124,7 +118,7 @@ def test_who_was_sent_back_begins_with_it_again(
 
     monkeypatch.setattr(Opening, "give", counted)
     with scheduling(project, suffix_tokens=5 * GRAIN) as (scheduler, submit):
-        assert submit(text := texts[0], long)[1].reason == "length"
+        assert submit(texts[0], long)[1].reason == "length"
         inboxes = [submit(text, long)[1] for text in texts]
         assert all(inbox.reason == "length" for inbox in inboxes)
         assert scheduler.load().preemptions > 0
@@ -138,14 +132,12 @@ def test_who_was_sent_back_begins_with_it_again(
 
 
 def test_a_session_in_which_nothing_was_computed_is_not_kept(project: Project, passes: Passes) -> None:
-    gate = threading.Event()
     with scheduling(project) as (scheduler, submit):
         assert submit("Why?", GREEDY)[1].reason
-        passes.before = lambda: gate.wait(60)
-        blocking = submit("What does a bolt cost?", GREEDY)[1]
-        waiting = submit("What does a bolt cost?", GREEDY, session="talk")
-        scheduler.cancel(waiting[0])
-        gate.set()
+        with passes.held():
+            blocking = submit("What does a bolt cost?", GREEDY)[1]
+            waiting = submit("What does a bolt cost?", GREEDY, session="talk")
+            scheduler.cancel(waiting[0])
         assert (blocking.reason, waiting[1].reason) == ("length", "cancelled")
         assert scheduler.load().room_used == 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -112,13 +111,11 @@ def test_equal_questions_are_read_once(project: Project, passes: Passes, max_tok
     with scheduling(project) as (_, submit):
         alone = submit(text, sampling)[1]
         assert alone.reason == "length"
-        gate = threading.Event()
-        passes.before = lambda: gate.wait(60)
-        blocking = submit("First!", Sampling(max_tokens=1))[1]
-        tickets = [submit(text, sampling) for _ in range(4)]
-        drawn = submit(text, replace(sampling, temperature=1.5, seed=1))[1]
-        passes.rows.clear()
-        gate.set()
+        with passes.held():
+            blocking = submit("First!", Sampling(max_tokens=1))[1]
+            tickets = [submit(text, sampling) for _ in range(4)]
+            drawn = submit(text, replace(sampling, temperature=1.5, seed=1))[1]
+            passes.rows.clear()
         assert blocking.reason
         assert {inbox.reason for _, inbox in tickets} == {drawn.reason} == {"length"}
     took = [sum(tokens.get(id(t.run.kv), 0) for tokens in passes.rows) for t, _ in tickets]
@@ -135,13 +132,11 @@ def test_nobody_learns_by_the_time_it_takes_what_others_ask(project: Project, pa
     askers = [replace(asker, roles=readers) for asker in askers] + [replace(askers[3], roles=readers, key_id="k2")]
     with scheduling(project) as (_, submit):
         assert submit(sampling=Sampling(max_tokens=1))[1].reason, "what all begin with is known"
-        gate = threading.Event()
-        passes.before = lambda: gate.wait(60)
-        blocking = submit("First!", Sampling(max_tokens=1))[1]
-        tickets = [submit(text, Sampling(max_tokens=2, ignore_eos=True), principal=asker) for asker in askers]
-        again = submit(text, Sampling(max_tokens=2, ignore_eos=True), principal=replace(askers[0], key_id="k9"))
-        passes.rows.clear()
-        gate.set()
+        with passes.held():
+            blocking = submit("First!", Sampling(max_tokens=1))[1]
+            tickets = [submit(text, Sampling(max_tokens=2, ignore_eos=True), principal=asker) for asker in askers]
+            again = submit(text, Sampling(max_tokens=2, ignore_eos=True), principal=replace(askers[0], key_id="k9"))
+            passes.rows.clear()
         assert blocking.reason
         assert {inbox.reason for _, inbox in [*tickets, again]} == {"length"}
     took = [sum(tokens.get(id(t.run.kv), 0) for tokens in passes.rows) for t, _ in [*tickets, again]]
