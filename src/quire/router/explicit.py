@@ -29,24 +29,30 @@ class Named:
 class HintIndex:
     """Build it with `index_hints`."""
 
-    by_hint: dict[Declared, list[RoutedModule]] = field(default_factory=dict)
+    by_hint: dict[Declared, list[tuple[RoutedModule, frozenset[str]]]] = field(default_factory=dict)  # and its kinds
 
     def match(self, hints: Hints) -> list[Named]:
         """Modules that declare one hint of the request or more, and contradict none, in no order."""
         given = dict(given_hints(hints))
-        found: dict[str, tuple[RoutedModule, list[str]]] = {}
+        found: dict[str, tuple[RoutedModule, frozenset[str], list[str]]] = {}
         for hint in given.items():
-            for module in self.by_hint.get(hint, ()):
-                found.setdefault(module.module_id, (module, []))[1].append(" ".join(hint))
-        return [Named(module, tuple(names)) for module, names in found.values() if not _contradicts(module, given)]
+            said = " ".join(hint)
+            for module, kinds in self.by_hint.get(hint, ()):
+                found.setdefault(module.module_id, (module, kinds, []))[2].append(said)
+        return [
+            Named(module, tuple(names))
+            for module, kinds, names in found.values()
+            if len(names) == len(kinds.intersection(given))  # of a kind that is not among them it declares other values
+        ]
 
 
 def index_hints(modules: Sequence[RoutedModule]) -> HintIndex:
     index = HintIndex()
     for module in modules:
-        for kind, values in declared_hints(module):
+        declared = dict(declared_hints(module))
+        for kind, values in declared.items():
             for value in dict.fromkeys(values):
-                index.by_hint.setdefault((kind, value), []).append(module)
+                index.by_hint.setdefault((kind, value), []).append((module, frozenset(declared)))
     return index
 
 
@@ -71,7 +77,3 @@ def declared_hints(module: RoutedModule) -> Iterator[tuple[str, tuple[str, ...]]
             yield kind, values
     for name, values in route.metadata:
         yield f"metadata {name}", values
-
-
-def _contradicts(module: RoutedModule, given: dict[str, str]) -> bool:
-    return any(kind in given and given[kind] not in values for kind, values in declared_hints(module))

@@ -123,6 +123,8 @@ def affordable(spread: Counts, weights: Weights) -> Weights:
 
 def spread_over(parts: Sequence[Postings], terms: Hashes) -> tuple[list[Positions], Counts, int]:
     """Of `terms` in several indexes: the positions in each, in how many rows each is, and how many rows there are."""
-    positions = [part.find(terms) for part in parts]
+    order = np.argsort(terms)  # what stands close to what was sought before is found several times faster
+    back = np.argsort(order)
+    positions = [part.find(terms[order])[back] for part in parts]
     spread = sum((p.spread_at(at) for p, at in zip(parts, positions, strict=True)), np.zeros(len(terms), np.int64))
     return positions, spread, sum(part.count for part in parts)

@@ -36,10 +36,10 @@ class Reading:
         return frozenset(self.tokens)
 
     @cached_property
-    def grams(self) -> frozenset[str]:
+    def grams(self) -> set[str]:
         """Every folded substring of the sizes in GRAMS."""
         text = self.folded
-        return frozenset(text[i : i + size] for size in GRAMS for i in range(len(text) - size + 1))
+        return {text[i : i + size] for size in GRAMS for i in range(len(text) - size + 1)}
 
     @cached_property
     def has_digit(self) -> bool:

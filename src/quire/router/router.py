@@ -32,17 +32,22 @@ NAMED = 5  # words in a reason
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The modules of one scope, in the order of their declaration, and what each stage knows of them."""
+    """The modules of one scope, in the order of their declaration, and what each stage knows of them.
+
+    `with_examples`: the rows of the classifier.
+    """
 
     modules: list[RoutedModule]
+    with_examples: list[RoutedModule]
     hints: explicit.HintIndex
     rules: rules.RuleIndex
     learned: Learned
 
-    @property
-    def with_examples(self) -> list[RoutedModule]:
-        """The rows of the classifier."""
-        return [module for module in self.modules if module.route.examples]
+    @classmethod
+    def of(cls, modules: list[RoutedModule], learned: Learned) -> Partition:
+        """Raises InvalidSetting for an expression that may run away."""
+        with_examples = [module for module in modules if module.route.examples]
+        return cls(modules, with_examples, explicit.index_hints(modules), rules.index_rules(modules), learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,7 @@ class Router:
         for module in table.modules:
             by_scope.setdefault(module.scope, []).append(module)
         learned = unpack(table.weights, list(by_scope)) if by_scope else {}
-        self.partitions = {
-            scope: Partition(modules, explicit.index_hints(modules), rules.index_rules(modules), learned[scope])
-            for scope, modules in by_scope.items()
-        }
+        self.partitions = {scope: Partition.of(modules, learned[scope]) for scope, modules in by_scope.items()}
 
     def route(self, question: str, *, module: str | None = None, hints: Hints = NO_HINTS, reach: Reach) -> Plan:
         """Decide who answers `question`, of the modules within `reach`.

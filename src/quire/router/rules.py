@@ -95,10 +95,10 @@ class RuleIndex:
 
     def _plausible(self, reading: Reading) -> Iterator[_Clue]:
         yield from self.always
-        for key in common(reading.words, self.by_word):
+        for key in self.by_word.keys() & reading.words:
             yield from self.by_word[key]
         seen: set[int] = set()  # an expression of several literals stands under several grams
-        for key in common(reading.grams, self.by_gram):
+        for key in self.by_gram.keys() & reading.grams:
             for clue in self.by_gram[key]:
                 if id(clue) not in seen:
                     seen.add(id(clue))
@@ -136,13 +136,6 @@ def conditions_hold(when: Conditions, metadata: Mapping[str, str]) -> bool:
 
 def conditions_named(when: Conditions) -> tuple[str, ...]:
     return tuple(f"metadata {name} in {', '.join(values)}" for name, values in when)
-
-
-def common(keys: Collection[str], mapping: Mapping[str, object]) -> list[str]:
-    """What is in both, at the cost of the smaller."""
-    if len(mapping) < len(keys):
-        return [key for key in mapping if key in keys]
-    return [key for key in keys if key in mapping]
 
 
 def _add_keyword(index: RuleIndex, rule: int, position: int, keyword: str) -> None:
