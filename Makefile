@@ -1,5 +1,6 @@
 # make demo    see it answer          make test    every check but the slow ones and those that need servers
 # make test-slow   the slow ones      make test-services   the ones on real PostgreSQL, Redis and S3 servers
+# make test-chaos  sweeps, kills and soaks; CHAOS=0: every case
 # make bench   measure this machine   make docs    write the generated pages
 # make bench-engine   Quire, transformers and vLLM on the same requests (docs/benchmarks.md)
 # PIP_FLAGS goes to pip: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" installs PyTorch
@@ -9,6 +10,8 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 # e.g. make bench BENCH_FLAGS="--document page.md --threads 1"
 BENCH_FLAGS ?=
+# How many cases each suite of test-chaos tries; 0: all of them.
+CHAOS ?= 10
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 RUNS := .venv/.runs
@@ -18,20 +21,23 @@ DEVELOPS := .venv/.develops
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 SHARED := -n auto --maxprocesses 8 --dist loadscope
 
-.PHONY: demo test test-slow test-services lint bench bench-engine docs venv clean
+.PHONY: demo test test-slow test-services test-chaos lint bench bench-engine docs venv clean
 
 demo: $(RUNS)
 	$(BIN)/quire demo
 
 test: lint
-	$(PYTEST) $(SHARED) -m "not slow and not services"
+	$(PYTEST) $(SHARED) -m "not slow and not services and not chaos"
 
 test-slow: venv
-	$(PYTEST) -m "slow and not services"
+	$(PYTEST) -m "slow and not services and not chaos"
 
 # Starts its own servers from the programs of the system: apt-get install postgresql redis-server
 test-services: venv
-	$(PYTEST) -m services
+	$(PYTEST) -m "services and not chaos"
+
+test-chaos: venv
+	QUIRE_CHAOS=$(CHAOS) $(PYTEST) -m chaos
 
 lint: venv
 	$(BIN)/ruff format --check src tests

@@ -49,12 +49,19 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what is marked `gpu` where there is none; leave what needs servers to who asks for it by its mark."""
-    if "services" not in config.option.markexpr:
-        items[:] = [item for item in items if not item.get_closest_marker("services")]
+    """Skip tests marked `gpu` without a GPU; run those marked `services` or `chaos` only where the marks name them."""
+    for mark in ("services", "chaos"):
+        if mark not in config.option.markexpr:
+            items[:] = [item for item in items if not item.get_closest_marker(mark)]
     for item in items:
         if DEVICE == "cpu" and item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+
+
+@pytest.fixture(scope="session")
+def chaos_count() -> int | None:
+    """How many cases a suite marked `chaos` tries; None: all of them."""
+    return int(os.environ.get("QUIRE_CHAOS", "10")) or None
 
 
 @pytest.fixture(scope="session")
