@@ -5,7 +5,8 @@
     │   ├── ProjectNotFound     no quire.toml here or above
     │   ├── ProjectExists       a file that `quire init` would write is there already
     │   ├── UnknownSetting      a key nobody reads
-    │   └── InvalidSetting      a known key with a wrong value
+    │   ├── InvalidSetting      a known key with a wrong value
+    │   └── PatternRefused      a regular expression that is none, or takes more than linear time
     ├── SourceError             a file of knowledge cannot be read as text
     │   ├── SourceNotFound      no such file, or a pattern that matches nothing
     │   ├── SourceUnreadable    permission denied, a device, a dangling link
@@ -143,6 +144,9 @@ class UnknownSetting(SettingsError): ...
 
 
 class InvalidSetting(SettingsError): ...
+
+
+class PatternRefused(SettingsError): ...
 
 
 class SourceError(QuireError):

@@ -25,7 +25,7 @@ from quire.compiler import (
 )
 from quire.compiler.compiling import numerics
 from quire.core import Sampling, Turn
-from quire.errors import GoldenNotRun, SourceError
+from quire.errors import GoldenNotRun, InvalidSetting, SourceError
 from quire.registry import actor
 from quire.router import draft_routes, publish_routes
 from quire.settings import find_project, load_settings
@@ -193,7 +193,8 @@ class Project:
         declared = {spec.module_id: spec.scope for spec in self.settings.modules}
         changed = self.registry.narrow(declared, actor=actor())
         if changed:
-            with suppress(SourceError):  # nobody gets in by an old table: who may read is asked of the version
+            # Nobody gets in by an old table: who may read is asked of the version.
+            with suppress(SourceError, InvalidSetting):
                 publish_routes(self.settings, self.registry, actor=actor(), reason="acl changed")
         return changed
 

@@ -75,7 +75,7 @@ def test_what_is_made_up_is_the_same_every_time_and_exercises_every_stage() -> N
     assert {module.scope for module in table.modules} <= set(SCOPES)
     index = index_rules(table.modules)
     assert len(index.modules) == 60
-    assert index.always, "some expressions have no literal"
+    assert any(clue.name.startswith("pattern") for clue in index.by_expression)
     assert any(len(text) > 1000 for text, _ in make_up(10, 0, 200).questions)
     Router(table)
 

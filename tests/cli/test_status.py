@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from quire import open_project
+from quire.router import RouteTable
 
 from .conftest import MakeProject, Quire
 
@@ -96,13 +97,36 @@ def test_sources_that_do_not_read_are_unknown_and_named(root: Path, quire: Quire
     assert quire("status", "--check", "--project", root).code == 15
 
 
-def test_a_pattern_that_runs_away_is_refused_before_anything_is_compiled(root: Path, quire: Quire) -> None:
+def test_a_pattern_that_is_not_linear_is_refused_before_anything_is_compiled(root: Path, quire: Quire) -> None:
     with (root / "quire.toml").open("a") as file:
-        file.write("[modules.shipping.route]\npatterns = ['(a+)+$']\n")
-    for command in (["build", "--dry-run"], ["build"]):
+        file.write("[modules.shipping.route]\npatterns = ['a(?=b)']\n")
+    assert quire("route", "ls", "--project", root).code == 0, "what does not build still serves"
+    for command in (["build", "--dry-run"], ["build"], ["route", "build"]):
         done = quire(*command, "--project", root)
         assert done.code == 2
-        assert "exponential time" in done.err
+        assert "looks ahead" in done.err
+        assert "several expressions" in done.err
+
+
+def test_a_pattern_of_the_table_in_force_that_is_refused_by_now_is_shown(root: Path, quire: Quire) -> None:
+    with (root / "quire.toml").open("a") as file:
+        file.write("[modules.shipping.route]\nkeywords = ['parcel']\n")
+    assert quire("route", "build", "--project", root).code == 0
+    with open_project(root) as project:
+        version = project.registry.routes.in_force()
+        assert version is not None
+        table = RouteTable.parse(version.document, version.weights)
+        modules = [
+            replace(m, route=replace(m.route, patterns=("a(?!b)",))) if m.route.keywords else m for m in table.modules
+        ]
+        old = RouteTable(tuple(modules), table.stages, table.outside, table.weights)
+        project.registry.routes.put(old.draft, actor="ann", reason="before")
+    done = quire("status", "--json", "--project", root)
+    assert done.json["unusable"] == ["a pattern of shipping: 'a(?!b)': it looks ahead or behind: (?!"]
+    assert "it looks ahead or behind: (?! (left out)" in " ".join(quire("status", "--project", root).out.split())
+    assert "are left out" in quire("status", "--check", "--project", root).err
+    explained = quire("route", "explain", "my parcel", "--json", "--project", root).json
+    assert (explained["module"], explained["unusable"]) == ("shipping", done.json["unusable"])
 
 
 def test_what_expires_soon_is_pointed_out_and_what_has_expired_is_not_current(root: Path, quire: Quire) -> None:

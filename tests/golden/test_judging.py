@@ -27,6 +27,19 @@ from quire.golden import Expectation, GoldenFile, Verdict, f1, judge, settle
         ("It costs £4.51.", Expectation("numeric", 4.5, 0.02), True),
         ("It is -3 degrees.", Expectation("numeric", -3.0), True),
         ("It is 3 degrees.", Expectation("numeric", -3.0), False),
+        ("It is 21.6 degrees.", Expectation("numeric", 21.5, 0.1), True),
+        ("It is 21.4 degrees.", Expectation("numeric", 21.5, 0.1), True),
+        ("It is 21.61 degrees.", Expectation("numeric", 21.5, 0.1), False),
+        ("0.3", Expectation("numeric", 0.2, 0.1), True),
+        ("0.30000000000000001", Expectation("numeric", 0.2, 0.1), False),
+        ("-0.3", Expectation("numeric", -0.2, 0.1), True),
+        ("0.000000001", Expectation("numeric", 0.0, 1e-9), True),
+        ("0.0000000011", Expectation("numeric", 0.0, 1e-9), False),
+        ("4.500000001", Expectation("numeric", 4.5), False),
+        ("12.5%", Expectation("numeric", 12.0, 0.5), True),
+        ("1,250.60", Expectation("numeric", 1250.5, 0.1), True),
+        ("12345678901234567890", Expectation("numeric", 12345678901234567890), True),
+        ("9" * 5000, Expectation("numeric", 9.0), False),
         ("CO2 is a gas", Expectation("numeric", 2.0), False),
         ("1 or 2 or 3", Expectation("numeric", 2.0), True),
         ("open Tuesday to Saturday", Expectation("f1", "Tuesday to Saturday", 0.8), True),
@@ -36,6 +49,11 @@ from quire.golden import Expectation, GoldenFile, Verdict, f1, judge, settle
 def test_expectations(answer: str, expected: Expectation, holds: bool) -> None:
     unmet = judge(answer, [expected])
     assert unmet == (() if holds else (str(expected),))
+
+
+def test_an_expression_of_a_suite_of_before_that_is_refused_now_does_not_hold() -> None:
+    (unmet,) = judge("Pier Road", [Expectation("regex", "Pier(?= )")])
+    assert unmet == "matches 'Pier(?= )', which cannot be tried: it looks ahead or behind: (?="
 
 
 def test_all_expectations_must_hold_and_those_that_do_not_are_named() -> None:

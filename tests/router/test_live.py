@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from quire.access import EVERYTHING
 from quire.errors import InvalidSetting, RouteTableInvalid
 from quire.registry import Registry, RouteDraft
-from quire.router import LiveRoutes, build_table
+from quire.router import Hints, LiveRoutes, RouteTable, build_table
 from quire.router.golden import confusion, read_golden, run_golden
 
 from .making import described, router
@@ -54,6 +55,23 @@ def test_a_table_that_does_not_read_is_an_error_until_another_is_in_force(regist
             live.current()
     put(registry, "refund")
     assert live.current().route("refund", reach=EVERYTHING).module_id == "by-refund"
+
+
+def test_a_table_of_before_with_patterns_that_are_refused_now_still_routes(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pattern is left out, said in the log and in what was tried; whatever else the table has decides."""
+    new = build_table([described("billing", keywords=("refund",)), described("vip", when=(("plan", ("gold",)),))])
+    modules = [replace(m, route=replace(m.route, patterns=(r"order (?=\d)", "parcel"))) for m in new.modules]
+    registry.routes.put(RouteTable(tuple(modules), new.stages, new.outside, new.weights).draft, **WHO)
+    router = LiveRoutes(registry.routes).current()
+    assert router.route("a refund", reach=EVERYTHING).module_id == "billing"
+    assert router.route("a parcel", reach=EVERYTHING).module_id == "billing"
+    plan = router.route("order 66", hints=Hints(metadata=(("plan", "gold"),)), reach=EVERYTHING)
+    assert plan.stage != "rule", "a rule whose pattern is left out is no rule of conditions alone"
+    told = r"a pattern of billing: 'order (?=\\d)': it looks ahead or behind: (?="
+    assert any(told in passed for passed in plan.passed)
+    assert any(told in each.__dict__["quire_fields"].values() for each in caplog.records)
 
 
 GOLDEN = """

@@ -142,7 +142,6 @@ MODULES = [
     (MODULE + f'title = "{"x" * 513}"\n', "title"),
     (MODULE + 'acl = "everyone"\n', "acl 'everyone'"),
     (MODULE + 'route = { patterns = ["("] }\n', "toml: '(': missing )"),
-    (MODULE + 'route = { patterns = ["(a+)+$"] }\n', "can take exponential time"),
     (MODULE + 'route = { patterns = ["a{4294967296}"] }\n', "pattern"),
     (MODULE + f'route = {{ patterns = ["{"(" * 5000}"] }}\n', "pattern"),
     (MODULE + 'route = { priority = "high" }\n', "priority"),

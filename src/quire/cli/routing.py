@@ -49,7 +49,7 @@ def explain(
         router = LiveRoutes(catalogue.registry.routes).current()
         plan = router.route(question, module=module, hints=hints, reach=EVERYTHING)
     Screen(as_json=as_json).show(
-        {**plan_values(plan), "table": plan.table},
+        {**plan_values(plan), "table": plan.table, "unusable": router.unusable},
         facts(
             {
                 "module": plan.module_id or "none: the question is not covered",
@@ -57,6 +57,7 @@ def explain(
                 "reason": plan.reason if plan.module_id else "",
                 "confidence": f"{plan.confidence:.2f}",
                 "passed": "\n".join(plan.passed),
+                "left out": "\n".join(router.unusable),
                 "table": _short(plan.table),
             }
         ),

@@ -13,7 +13,7 @@ from quire.cli.options import JsonOption, ProjectOption
 from quire.cli.screen import Screen, duration, moment, size, table
 from quire.cli.speed import recall_speed
 from quire.errors import ModulesOutdated, QuireError
-from quire.router import undeclared_routes
+from quire.router import undeclared_routes, unusable_rules
 from quire.staleness import assess, dragged_along, recall, recall_tokenizer, unproven
 
 if TYPE_CHECKING:
@@ -50,19 +50,30 @@ def status(
             found = assess(catalogue.settings, catalogue.registry, identity)
             untested = unproven(catalogue.settings, catalogue.registry, found)
             routes = undeclared_routes(catalogue.settings, catalogue.registry)
+            unusable = unusable_rules(catalogue.registry)
         speed = recall_speed(catalogue.settings, identity.model)
     outdated = [one for one in found if not one.fresh or one.spec.module_id in untested]
     costs = {} if check or not outdated else _costs(project, identity, speed, screen)
     rows = _values(found, untested, costs)
     total = _total(list(costs.values()), speed)
     expiring = [one.spec.module_id for one in found if _expires_soon(one)]
-    value = {"modules": rows, "rebuild": total, "expiring": expiring, "routes": [_route_value(one) for one in routes]}
-    screen.show(value, *_tables(found, rows, total, expiring), *([_route_lines(routes)] if routes else []))
-    if check and (outdated or routes):
+    value = {
+        "modules": rows,
+        "rebuild": total,
+        "expiring": expiring,
+        "routes": [_route_value(one) for one in routes],
+        "unusable": unusable,
+    }
+    lines = [_route_lines(routes)] if routes else []
+    screen.show(
+        value, *_tables(found, rows, total, expiring), *lines, *(f"{escape(one)} (left out)" for one in unusable)
+    )
+    if check and (outdated or routes or unusable):
         names = ", ".join(one.spec.module_id for one in outdated)
         modules = [f"{len(outdated)} of {len(found)} modules are not up to date: {names}"] if outdated else []
+        others = ["the routes in force are not those of quire.toml"] if routes else []
         raise ModulesOutdated(
-            "; ".join([*modules, *(["the routes in force are not those of quire.toml"] if routes else [])]),
+            "; ".join([*modules, *others, *(["patterns of the routes in force are left out"] if unusable else [])]),
             hint="`quire status` says why, `quire build` brings them up to date",
         )
 

@@ -12,6 +12,7 @@ from quire.compiler.renewing import due
 from quire.errors import DocumentTooLong, ModelMismatch, ModuleUnknown, VersionUnknown
 from quire.golden import suite_of
 from quire.registry import Reason
+from quire.settings import check_rules
 from quire.staleness import Identity, check_scope, compare_inputs, in_build_order, inputs_of
 
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ def plan_build(
 
     Raises:
         SourceError, ParentUnknown, ParentCycle, ScopeTooWide, DocumentTooLong, ModuleUnknown, InvalidSetting (golden
-            tests): bad input, nothing done.
+            tests, patterns of routes): bad input, nothing done.
     """
+    for spec in specs:
+        check_rules(spec)
     plans: dict[str, ModulePlan] = {}
     for spec in in_build_order(specs, only):
         parent = plans[spec.parent] if spec.parent else None

@@ -1,11 +1,12 @@
-"""Regular expressions of people: read by their shape before they run.
+"""Regular expressions of people, in Python's notation, run by RE2 in time linear in the text's length.
 
-runaway    what may take exponential time is refused
-folding    letter case as `re.IGNORECASE` sees it         tree    what Python's parser makes of an expression
+matching      an expression, many at once, and whether one can be used
+translating   from Python's notation to RE2's        charset    sets of characters
+alphabet      in which RE2 reads texts               folding    letter case
 """
 
+from quire.patterns.alphabet import encode
 from quire.patterns.folding import fold
-from quire.patterns.runaway import check_pattern, runaway
-from quire.patterns.tree import REPEATS, Node, tree_of
+from quire.patterns.matching import Expression, ExpressionSet, check_notation, check_pattern, compiled
 
-__all__ = ["REPEATS", "Node", "check_pattern", "fold", "runaway", "tree_of"]
+__all__ = ["Expression", "ExpressionSet", "check_notation", "check_pattern", "compiled", "encode", "fold"]

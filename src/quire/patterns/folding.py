@@ -1,15 +1,10 @@
-"""Letter case as `re.IGNORECASE` sees it: two characters that it takes for one fold to the same.
-
-`str.lower` and `str.casefold` do not do: `re` takes i and the dotless ı for one, and neither of them maps one to the
-other. The tables are those that `re` itself compiles by. One character stays out: U+0345, a mark below a
-letter, which `re` takes for the letter iota, so that folding makes no letter of what is none.
-"""
+"""Letter case: characters that differ in nothing else fold to one."""
 
 from __future__ import annotations
 
-import _sre  # type: ignore[import-not-found]  # not in typeshed
 from functools import lru_cache
-from re import _casefix  # type: ignore[attr-defined]  # not in typeshed; there since Python 3.11
+
+IOTA_BELOW = "\u0345"  # a mark, which Unicode's upper case makes a letter
 
 
 def fold(text: str) -> str:
@@ -19,7 +14,9 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _folded(character: str) -> str:
-    if character == "\u0345":
+    """Lower case by way of upper case: ς and σ, ſ and s, ı, İ and i have one upper case each."""
+    if character == IOTA_BELOW:
         return character
-    lower = _sre.unicode_tolower(ord(character))
-    return chr(min(c for c in (lower, *_casefix._EXTRA_CASES.get(lower, ())) if c != 0x345))
+    lower = character.lower()[0]  # of İ that is i and a dot above
+    upper = lower.upper()
+    return upper.lower() if len(upper) == 1 else lower

@@ -6,7 +6,7 @@ live        the one in force        publishing   bringing one into force      di
 golden      questions with the module that must answer
 hints       what a request says besides its question             reading    the question, read once
 explicit    modules that hints name
-rules       keywords, patterns, conditions                       literals   what an expression tells before it runs
+rules       keywords, patterns, conditions
 classifier  by examples          semantic     by text            learning   what they know, and its bytes
 postings    their index          features     what is in it      summary    a module's text in passages
 calibration how sure they are                                    explaining plans as JSON values
@@ -17,7 +17,7 @@ from quire.router.differences import Difference, differences
 from quire.router.explaining import plan_values
 from quire.router.hints import NO_HINTS, Hints
 from quire.router.live import LiveRoutes
-from quire.router.publishing import PublishedRoutes, draft_routes, publish_routes, undeclared_routes
+from quire.router.publishing import PublishedRoutes, draft_routes, publish_routes, undeclared_routes, unusable_rules
 from quire.router.router import Router
 from quire.router.table import RoutedModule, RouteTable, Stages
 
@@ -38,4 +38,5 @@ __all__ = [
     "plan_values",
     "publish_routes",
     "undeclared_routes",
+    "unusable_rules",
 ]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from quire.artifact import digest_bytes
 from quire.core import ModuleSpec, Scope
 from quire.router.learning import learn, pack
-from quire.router.rules import index_rules
 from quire.router.summary import passages
 from quire.router.table import RoutedModule, RouteTable, Stages
+from quire.settings import check_rules
 
 EVERY_STAGE = Stages()
 
@@ -32,17 +32,17 @@ def build_table(
     `outside`: questions that no module covers; the learned stages are told to be unsure about them.
 
     Raises:
-        InvalidSetting: a pattern that may take exponential time.
+        InvalidSetting: a pattern that cannot be matched in linear time.
     """
     by_scope: dict[Scope, list[tuple[RoutedModule, list[str]]]] = {}
     for order, one in enumerate(described):
         spec = one.spec
+        check_rules(spec)
         about = passages(spec.title, spec.route.summary, one.texts)
         digest = digest_bytes(json.dumps(about).encode())
         module = RoutedModule(spec.module_id, spec.scope, order, spec.title, digest, spec.route)
         by_scope.setdefault(spec.scope, []).append((module, about))
     modules = [module for each in by_scope.values() for module, _ in each]
-    index_rules(modules)
     learned = {
         scope: learn([about for _, about in each], [module.route.examples for module, _ in each], outside)
         for scope, each in by_scope.items()

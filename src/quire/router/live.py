@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from quire.router.router import Router
 from quire.router.table import RouteTable
+from quire.telemetry import fields
 
 if TYPE_CHECKING:
     from quire.registry import RouteTables
 
+log = logging.getLogger(__name__)
 FRESH = 0.25  # seconds for which the registry is not asked again
 
 
@@ -51,3 +54,5 @@ class LiveRoutes:
         if version is not None:
             self._router = Router(RouteTable.parse(version.document, version.weights))
             self._digest = version.digest
+            for told in self._router.unusable:
+                log.warning("a pattern of the route table is left out", extra=fields(why=told))

@@ -11,6 +11,7 @@ from quire.access import scope_within
 from quire.errors import ModuleUnknown, NoLiveVersion
 from quire.router.building import Described, build_table
 from quire.router.differences import Difference, differences
+from quire.router.rules import index_rules
 from quire.router.table import RoutedModule, RouteTable, Stages
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def publish_routes(settings: Settings, registry: Registry, *, actor: str, reason
     """Make the route table of the declared modules that are live, and bring it into force. Needs no model.
 
     Raises:
-        InvalidSetting: a pattern that may take exponential time.
+        InvalidSetting: a pattern that cannot be matched in linear time.
         SourceError, RegistryError.
     """
     table = draft_routes(settings, registry)
@@ -85,6 +86,12 @@ def undeclared_routes(settings: Settings, registry: Registry) -> list[Difference
         return []
     stages, outside = Stages.of_settings(settings), tuple(settings["routing.outside"])
     return differences(table, RouteTable(tuple(declared), stages, outside, table.weights))
+
+
+def unusable_rules(registry: Registry) -> list[str]:
+    """The patterns of the table in force that servers leave out, and why. Raises RegistryError, RouteTableInvalid."""
+    version = registry.routes.in_force()
+    return index_rules(RouteTable.parse(version.document, version.weights).modules).unusable if version else []
 
 
 def _readers(record: VersionRecord) -> Scope | None:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
-from quire.patterns import fold
+from quire.patterns import encode, fold
 
-GRAMS = (6, 3)  # characters: long ones tell more, short ones are in more literals
 HALF = 768  # characters
-DIGIT = re.compile(r"\d")
 WORD = re.compile(r"\w+")
 
 
 class Reading:
-    """The text of a question, folded, in words and in grams.
+    """The text of a question, folded, in words and as expressions read it.
 
-    Of a longer text the first and the last 768 characters count: an expression over all of four megabytes could take
-    any time, and what is asked stands at one of the ends.
+    Of a longer text the first and the last 768 characters count: what is asked stands at one of the ends, and so
+    routing has a bound for each rule.
     """
 
     def __init__(self, question: str) -> None:
         if len(question) > 2 * HALF:
             question = f"{question[:HALF]}\n{question[-HALF:]}"
-        self.text = question
         self.folded = fold(question)
 
     @cached_property
@@ -36,14 +33,9 @@ class Reading:
         return frozenset(self.tokens)
 
     @cached_property
-    def grams(self) -> set[str]:
-        """Every folded substring of the sizes in GRAMS."""
-        text = self.folded
-        return {text[i : i + size] for size in GRAMS for i in range(len(text) - size + 1)}
-
-    @cached_property
-    def has_digit(self) -> bool:
-        return DIGIT.search(self.text) is not None
+    def encoded(self) -> bytes:
+        """For `ExpressionSet.match`."""
+        return encode(self.folded)
 
     def has_word(self, folded: str) -> bool:
         """Whether the folded text is there with no letter, digit or underscore right before or after it."""

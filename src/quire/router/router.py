@@ -45,7 +45,6 @@ class Partition:
 
     @classmethod
     def of(cls, modules: list[RoutedModule], learned: Learned) -> Partition:
-        """Raises InvalidSetting for an expression that may run away."""
         with_examples = [module for module in modules if module.route.examples]
         return cls(modules, with_examples, explicit.index_hints(modules), rules.index_rules(modules), learned)
 
@@ -64,16 +63,17 @@ class Decision:
 
 
 class Router:
-    """Routes by one table. Immutable; threads may share it."""
+    """Routes by one table. Immutable; threads may share it. `unusable`: patterns that are left out, and why."""
 
     def __init__(self, table: RouteTable) -> None:
-        """Raises InvalidSetting for an expression that may run away, RouteTableInvalid for weights that do not read."""
+        """Raises RouteTableInvalid for weights that do not read."""
         self.table = table
         by_scope: dict[Scope, list[RoutedModule]] = {}
         for module in table.modules:
             by_scope.setdefault(module.scope, []).append(module)
         learned = unpack(table.weights, list(by_scope)) if by_scope else {}
         self.partitions = {scope: Partition.of(modules, learned[scope]) for scope, modules in by_scope.items()}
+        self.unusable = [told for partition in self.partitions.values() for told in partition.rules.unusable]
 
     def route(self, question: str, *, module: str | None = None, hints: Hints = NO_HINTS, reach: Reach) -> Plan:
         """Decide who answers `question`, of the modules within `reach`.
@@ -136,7 +136,9 @@ def by_hints(hints: Hints, partitions: Sequence[Partition]) -> Decision:
 def by_rules(reading: Reading, hints: Hints, partitions: Sequence[Partition]) -> Decision:
     metadata = dict(hints.metadata)
     matched = sorted((m for p in partitions for m in p.rules.match(reading, metadata)), key=rules.order_of)
-    return Decision(_sure("rule", matched), "" if matched else "no keyword, pattern or condition applies")
+    unusable = [f"{told} (left out)" for p in partitions for told in p.rules.unusable]
+    undecided = "; ".join(["no keyword, pattern or condition applies", *unusable])
+    return Decision(_sure("rule", matched), "" if matched else undecided)
 
 
 def by_examples(reading: Reading, partitions: Sequence[Partition], least: float) -> Decision:

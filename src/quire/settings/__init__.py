@@ -10,7 +10,7 @@ loading    finding and reading a project's settings      addresses  the shape of
 
 from quire.settings.limits import LIMIT_KEYS, PRIORITIES, TenantLimits
 from quire.settings.loading import PROJECT_FILE, REGISTRY_FILE, Settings, find_project, load_settings
-from quire.settings.modules import MODULE_KEYS, ROUTE_KEYS, parse_scope
+from quire.settings.modules import MODULE_KEYS, ROUTE_KEYS, check_rules, parse_scope
 from quire.settings.table import BY_NAME, SETTINGS, Setting
 from quire.settings.values import NAME, check_title
 
@@ -27,6 +27,7 @@ __all__ = [
     "Setting",
     "Settings",
     "TenantLimits",
+    "check_rules",
     "check_title",
     "find_project",
     "load_settings",

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 
 from quire.core import ModuleSpec, RouteSpec, Scope, ScopeKind, WhenStale
 from quire.errors import InvalidSetting
-from quire.patterns import check_pattern
+from quire.patterns import check_notation, check_pattern
 from quire.settings.values import NAME, check_title, optional_string, strings, table_of, unknown
 
 MODULE_KEYS = {"title", "sources", "parent", "acl", "route", "ttl", "stale", "golden"}
@@ -77,7 +77,7 @@ def _route(value: Any, name: str, where: str) -> RouteSpec:
             raise unknown(f"key {key!r}", key, ROUTE_KEYS, where)
     lists = {key: strings(table.get(key, []), f"{key} of {where}") for key in ROUTE_LISTS}
     for pattern in lists["patterns"]:
-        check_pattern(pattern, f"patterns of {where}")
+        check_notation(pattern, f"patterns of {where}")
     priority = table.get("priority", 0)
     if type(priority) is not int:
         raise InvalidSetting(f"priority of {where} must be an integer, found {priority!r}", hint="e.g. priority = 1")
@@ -88,6 +88,15 @@ def _route(value: Any, name: str, where: str) -> RouteSpec:
         priority=priority,
         summary=optional_string(table.get("summary"), f"summary of {where}") or "",
     )
+
+
+def check_rules(spec: ModuleSpec) -> None:
+    """Raises InvalidSetting for a pattern that cannot be matched in linear time.
+
+    Reading the settings does not: a server with such a pattern starts and leaves it out; a build refuses it.
+    """
+    for pattern in spec.route.patterns:
+        check_pattern(pattern, f"a pattern of {spec.module_id}", ignore_case=True)
 
 
 def _conditions(value: Any, what: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
