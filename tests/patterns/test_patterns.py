@@ -130,7 +130,9 @@ def _seconds(one: Expression, text: str) -> float:
 def test_none_is_lost_where_one_filter_cannot_hold_all() -> None:
     draw = random.Random(1)
     texts = ["".join(draw.choices("abcdefghij", k=900)) for _ in range(180)]
-    every = ExpressionSet([Expression(text, ignore_case=True) for text in texts])
+    alone = "(?:a|b|c|d)(?:e|f|g|h)" + "x" * 15000  # 16 texts to look for, too long for one filter
+    every = ExpressionSet([Expression(text, ignore_case=True) for text in (*texts, alone)])
+    assert every.match(encode(f"be{'x' * 15000}")) == [len(texts)]
     assert [every.match(encode(text)) for text in texts] == [[number] for number in range(len(texts))]
 
 

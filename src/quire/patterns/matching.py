@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -49,7 +49,11 @@ class Expression:
 
     def matches(self, text: str) -> bool:
         """Whether it matches somewhere in `text`."""
-        return self._compiled.search(encode(fold(text) if self.folds else text)) is not None
+        return self.found_in(encode(fold(text) if self.folds else text)) == [0]
+
+    def found_in(self, encoded: bytes) -> list[int]:
+        """[0] if it does in a text that is encoded, and folded where it folds."""
+        return [0] if self._compiled.search(encoded) else []
 
 
 @lru_cache(maxsize=128)
@@ -85,15 +89,18 @@ class ExpressionSet:
     """
 
     def __init__(self, expressions: Sequence[Expression]) -> None:
-        self._filters = list(_filters(expressions, 0))
+        self._searches = list(_searches(expressions, 0))
 
     def match(self, encoded: bytes) -> list[int]:
         """Which of them, by number, match a text that was folded and then encoded; in no order."""
-        return [first + number for first, some in self._filters for number in some.Match(encoded) or ()]
+        return [first + number for first, search in self._searches for number in search(encoded) or ()]
 
 
-def _filters(expressions: Sequence[Expression], first: int) -> Iterator[tuple[int, re2.Filter]]:
-    """Filters, each with the number of its first expression. What is too much for one is halved."""
+Search = Callable[[bytes], list[int] | None]
+
+
+def _searches(expressions: Sequence[Expression], first: int) -> Iterator[tuple[int, Search]]:
+    """RE2's filters, each with the number of its first expression. What is too much for one is halved."""
     if not expressions:
         return
     made = re2.Filter()
@@ -103,9 +110,10 @@ def _filters(expressions: Sequence[Expression], first: int) -> Iterator[tuple[in
         made.Compile()  # which also tries whether there is memory enough to match
     except re2.error:
         half = len(expressions) // 2
-        if not half:
-            raise
-        yield from _filters(expressions[:half], first)
-        yield from _filters(expressions[half:], first + half)
+        if half:
+            yield from _searches(expressions[:half], first)
+            yield from _searches(expressions[half:], first + half)
+        else:
+            yield first, expressions[0].found_in
     else:
-        yield first, made
+        yield first, made.Match
