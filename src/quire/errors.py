@@ -22,6 +22,7 @@
     │   ├── ModelFetchFailed    the default model could not be downloaded or did not match its hash
     │   ├── ModelUnsupported    attention that the engine does not do exactly
     │   ├── ModelMismatch       a module compiled for another model or tokenizer
+    │   ├── ModelChanged        its files were changed while it was in use
     │   ├── KernelsUnavailable  the kernels asked for cannot be compiled or do not run here
     │   └── DeviceUnavailable   the device asked for is not there, or PyTorch was built without it
     ├── CompileError
@@ -39,6 +40,7 @@
     │   ├── ChecksumMismatch    bytes differ from the manifest's digest
     │   ├── ManifestInvalid     the manifest breaks the format
     │   ├── ShardInvalid        a safetensors header breaks the format
+    │   ├── ModuleChanged       its bytes changed while it was in use
     │   └── FormatUnsupported   written by a newer Quire
     ├── StoreError
     │   ├── ArtifactNotFound    no artifact of that digest
@@ -196,6 +198,9 @@ class ModelUnsupported(ModelError): ...
 class ModelMismatch(ModelError): ...
 
 
+class ModelChanged(ModelError): ...
+
+
 class KernelsUnavailable(ModelError): ...
 
 
@@ -248,6 +253,9 @@ class ManifestInvalid(ArtifactError): ...
 
 
 class ShardInvalid(ArtifactError): ...
+
+
+class ModuleChanged(ArtifactError): ...
 
 
 class FormatUnsupported(ArtifactError): ...
