@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 
 def confirming(lease: ChainLease, model: LoadedModel, sink: Sink) -> Sink:
-    """`sink`, which gets an answer's last delta after the files of its chain and of the model have been looked at.
+    """`sink`, which gets an answer's last item after the files of its chain and of the model have been looked at.
 
     That costs some `stat` calls. Only files that were touched are read and compared with their digests, in a thread of
-    its own; if they differ, `sink` gets ModuleChanged or ModelChanged in the place of the delta.
+    its own; if they differ, `sink` gets ModuleChanged or ModelChanged in the place of the last delta, or of the error
+    that came of it: bytes at random give numbers that nothing can be chosen from.
     """
 
     def put(item: Delta | QuireError) -> None:
-        ends = not isinstance(item, QuireError) and item.finish_reason not in (None, "cancelled")
+        ends = isinstance(item, QuireError) or item.finish_reason not in (None, "cancelled")
         if ends and not (lease.untouched and model.files.untouched):
             threading.Thread(target=compare, args=(item,), name="quire-confirming", daemon=True).start()
         else:
             sink(item)
 
-    def compare(item: Delta) -> None:
+    def compare(item: Delta | QuireError) -> None:
         try:
             lease.verify()
             model.verify()

@@ -11,7 +11,7 @@ from quire.artifact.identity import (
     version_of,
 )
 from quire.artifact.manifest import FORMAT_VERSION, Manifest
-from quire.artifact.mapping import copy_file, map_file
+from quire.artifact.mapping import REPLACE, copy_file, map_file
 from quire.artifact.parts import (
     FileEntry,
     LayerShape,
@@ -30,6 +30,7 @@ from quire.artifact.writer import ArtifactWriter
 __all__ = [
     "DEFAULT_SHARD_BYTES",
     "FORMAT_VERSION",
+    "REPLACE",
     "Artifact",
     "ArtifactWriter",
     "FileEntry",

@@ -18,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from quire.access import Policy, tenant_of
-from quire.artifact import Artifact, open_artifact
-from quire.errors import ArtifactError, ModelMismatch, NoLiveVersion, StoreFull
+from quire.artifact import REPLACE, Artifact, open_artifact
+from quire.errors import ArtifactError, ArtifactUnreadable, ModelMismatch, NoLiveVersion, StoreFull
 from quire.model import host_memory
 from quire.pool.chain_lease import TIERS, ChainLease, Restored, Tier
 from quire.pool.device_room import DeviceState
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = "a page of a file could not be read: the file was cut short, or the disk fails"
 SET_ASIDE_SECONDS = 60.0  # within which the same artifact is not fetched again for damage
 
 
@@ -63,10 +64,15 @@ class _Resident:
     retired: bool = False
     damage: str = ""
 
+    @property
+    def faulted(self) -> bool:
+        """Whether a file had less than is mapped of it, or could not be read, and zeros were read in its place."""
+        return any(mapping.faulted for mapping in self.guarded)
+
     def check(self) -> None:
         """Raises ModuleChanged if it is known to be damaged. Cheap: it is asked for each request after each step."""
-        if self.damage or any(mapping.faulted for mapping in self.guarded):
-            raise changed(self.record, self.damage or "a file was cut short, or the disk fails")
+        if self.damage or self.faulted:
+            raise changed(self.record, self.damage or UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +269,12 @@ class Pool:
         """
         if resident.damage:
             return False
+        touched = artifact.touched()
+        if not touched and not resident.faulted:
+            return True
         try:
-            resident.check()
-            if not (touched := artifact.touched()):
-                return True
+            if resident.faulted:
+                raise ArtifactUnreadable(f"{touched or 'no file was touched'}; {UNREADABLE}", hint=REPLACE)
             fresh = open_artifact(
                 artifact.directory,
                 expect_digest=artifact.manifest.digest,
