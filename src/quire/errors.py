@@ -46,6 +46,7 @@
     │   ├── ArtifactNotFound    no artifact of that digest
     │   ├── StoreFull           no space left, or over quota
     │   ├── StoreUnwritable     read-only, or permission denied
+    │   ├── LocksUnavailable    the file system has no locks, as network file systems do
     │   ├── StoreUnreachable    the object store does not answer
     │   └── StoreDenied         the object store refuses the credentials, or there are none
     ├── RegistryError
@@ -301,6 +302,9 @@ class StoreFull(StoreError): ...
 
 
 class StoreUnwritable(StoreError): ...
+
+
+class LocksUnavailable(StoreError): ...
 
 
 class StoreUnreachable(StoreError): ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +88,7 @@ def recorded(root: Path, kind: str) -> list[AuditRecord]:
 
 
 @contextmanager
-def under_way(server: Server, *modules: str) -> Iterator[dict[str, Callable[[], str]]]:
+def under_way(server: Server, *modules: str) -> Iterator[Mapping[str, Callable[[], str]]]:
     """Long answers from `modules` that have begun; what each ends with."""
     with ThreadPoolExecutor() as callers:
         begun = {module: Event() for module in modules}
@@ -97,8 +97,17 @@ def under_way(server: Server, *modules: str) -> Iterator[dict[str, Callable[[], 
         yield answers
 
 
-@pytest.mark.parametrize("memory", ["mapped", "copied"])
-@pytest.mark.parametrize("change", [cut, empty, overwrite, overwrite_in_secret])
+@pytest.mark.parametrize(
+    ("change", "memory"),
+    [
+        (cut, "mapped"),
+        (overwrite_in_secret, "mapped"),
+        *(
+            pytest.param(change, memory, marks=pytest.mark.slow)
+            for change, memory in [(empty, "mapped"), (overwrite, "mapped"), (cut, "copied"), (overwrite, "copied")]
+        ),
+    ],
+)
 def test_a_module_that_changes_fails_its_requests_and_no_others(
     own_shop: Path, start_server: StartServer, change: Change, memory: str
 ) -> None:
@@ -124,6 +133,7 @@ def test_a_module_that_changes_fails_its_requests_and_no_others(
     assert eventually(server.is_idle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [cut, overwrite])
 def test_without_looks_in_between_the_end_of_an_answer_and_the_next_lease_find_it(
     own_shop: Path, start_server: StartServer, change: Change
@@ -136,30 +146,27 @@ def test_without_looks_in_between_the_end_of_an_answer_and_the_next_lease_find_i
     assert asked(server, "prices")[0] == 500
 
 
-@pytest.mark.parametrize("touch", [os.utime, lambda f: f.chmod(0o600), lambda f: shutil.copyfile(str(f) + ".kept", f)])
-def test_touched_files_with_the_same_bytes_go_on(
-    own_shop: Path, start_server: StartServer, touch: Callable[[Path], object]
-) -> None:
+def test_touched_files_with_the_same_bytes_go_on(own_shop: Path, start_server: StartServer) -> None:
     shard = shard_of(own_shop, "prices")
-    shutil.copyfile(shard, f"{shard}.kept")
     server = start_server(own_shop, **{"pool.check_seconds": 0})
     right = asked(server, "prices")
     with under_way(server, "prices") as answers:
-        if touch is os.utime:
-            touch(shard)
-        else:
-            other = shard.with_name("link")  # a second name for the file, too
-            os.link(shard, other)
-            other.unlink()
-            shard.chmod(0o400)
+        os.utime(shard)
         assert answers["prices"]() == ""
+    link = shard.with_name("link")
+    os.link(shard, link)
+    link.unlink()
+    shard.chmod(0o400)  # its links and its permissions: the time of change alone
     assert asked(server, "prices") == right
-    assert "touched and hold" in server.log()
+    copy = Path(shutil.copyfile(shard, shard.with_name("copy")))
+    copy.replace(shard)  # another file with the same bytes
+    assert asked(server, "prices") == right
+    assert server.log().count("were touched and hold") == 3
     assert server.metric("quire_damaged_copies_total", result="changed") == 0
     assert recorded(own_shop, "module.changed") == []
 
 
-@pytest.mark.parametrize("change", [cut, overwrite])
+@pytest.mark.parametrize("change", [cut, pytest.param(overwrite, marks=pytest.mark.slow)])
 def test_a_model_that_changes_answers_nothing_until_a_restart(
     own_shop: Path, tiny_model_dir: Path, start_server: StartServer, change: Change
 ) -> None:
@@ -168,7 +175,7 @@ def test_a_model_that_changes_answers_nothing_until_a_restart(
     toml.write_text(toml.read_text(encoding="utf-8").replace(str(tiny_model_dir), "model"), encoding="utf-8")
     server = start_server(own_shop, **{"pool.check_seconds": 0.1})
     assert asked(server, "prices")[0] == 200
-    os.utime(model / "model.safetensors")
+    os.utime(model / "model.safetensors")  # and no more
     assert asked(server, "prices")[0] == 200, "the same bytes"
     with under_way(server, "prices") as answers:
         change(model / "model.safetensors")
