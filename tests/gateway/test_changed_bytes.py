@@ -100,11 +100,11 @@ def under_way(server: Server, *modules: str) -> Iterator[Mapping[str, Callable[[
 @pytest.mark.parametrize(
     ("change", "memory"),
     [
-        (cut, "mapped"),
-        (overwrite_in_secret, "mapped"),
+        (cut, "auto"),
+        (overwrite_in_secret, "auto"),
         *(
             pytest.param(change, memory, marks=pytest.mark.slow)
-            for change, memory in [(empty, "mapped"), (overwrite, "mapped"), (cut, "copied"), (overwrite, "copied")]
+            for change, memory in [(empty, "auto"), (overwrite, "auto"), (cut, "copied"), (overwrite, "copied")]
         ),
     ],
 )

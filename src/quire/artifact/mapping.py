@@ -50,7 +50,7 @@ def map_file(file: int, size: int) -> mmap.mmap:
 
 def copy_file(file: int, size: int) -> mmap.mmap:
     """Read a file into memory of this process, which nothing that is done to the file changes. `OSError`."""
-    memory = mmap.mmap(-1, size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with memoryview(memory) as view:
         at = 0
         while at < size:
