@@ -23,6 +23,7 @@
     │   ├── ModelFetchFailed    the default model could not be downloaded or did not match its hash
     │   ├── ModelUnsupported    attention that the engine does not do exactly
     │   ├── ModelMismatch       a module compiled for another model or tokenizer
+    │   ├── ModelChanged        its files were changed while it was in use
     │   ├── KernelsUnavailable  the kernels asked for cannot be compiled or do not run here
     │   └── DeviceUnavailable   the device asked for is not there, or PyTorch was built without it
     ├── CompileError
@@ -40,11 +41,13 @@
     │   ├── ChecksumMismatch    bytes differ from the manifest's digest
     │   ├── ManifestInvalid     the manifest breaks the format
     │   ├── ShardInvalid        a safetensors header breaks the format
+    │   ├── ModuleChanged       its bytes changed while it was in use
     │   └── FormatUnsupported   written by a newer Quire
     ├── StoreError
     │   ├── ArtifactNotFound    no artifact of that digest
     │   ├── StoreFull           no space left, or over quota
     │   ├── StoreUnwritable     read-only, or permission denied
+    │   ├── LocksUnavailable    the file system has no locks, as network file systems do
     │   ├── StoreUnreachable    the object store does not answer
     │   └── StoreDenied         the object store refuses the credentials, or there are none
     ├── RegistryError
@@ -200,6 +203,9 @@ class ModelUnsupported(ModelError): ...
 class ModelMismatch(ModelError): ...
 
 
+class ModelChanged(ModelError): ...
+
+
 class KernelsUnavailable(ModelError): ...
 
 
@@ -254,6 +260,9 @@ class ManifestInvalid(ArtifactError): ...
 class ShardInvalid(ArtifactError): ...
 
 
+class ModuleChanged(ArtifactError): ...
+
+
 class FormatUnsupported(ArtifactError): ...
 
 
@@ -297,6 +306,9 @@ class StoreFull(StoreError): ...
 
 
 class StoreUnwritable(StoreError): ...
+
+
+class LocksUnavailable(StoreError): ...
 
 
 class StoreUnreachable(StoreError): ...

@@ -31,6 +31,7 @@ from quire.router import draft_routes, publish_routes
 from quire.settings import find_project, load_settings
 from quire.staleness import Assessment, Identity, assess, marks_of, recall, remember
 from quire.stopping import at_exit
+from quire.store import warn_of_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -168,6 +169,7 @@ class Project:
         with build_lock(self.settings.state):
             self.store.sweep()
             plans = self.plan(only)
+            self.warn_of_network()
             read = {plan.spec.module_id: plan.documents for plan in plans}
             self.mark(read)
             report = run_build(
@@ -183,6 +185,10 @@ class Project:
             )
             self.mark(read)
             return report
+
+    def warn_of_network(self) -> None:
+        """Log where state or model lie on a network file system, which may have no locks and shows changes late."""
+        warn_of_network({"the project's state is": self.settings.state, "the model is": self.source.directory})
 
     def narrow(self) -> list[VersionRecord]:
         """Take readers away from what is compiled, where `acl` leaves them out by now: at once, on every gateway.

@@ -11,8 +11,8 @@ from quire.compiler import Layout, chat_layout, read_layout
 from quire.coordination import Notices, Redis, open_redis
 from quire.engine import LocalEngine, Sessions, suffix_space
 from quire.limits import Limiter, MonthlyUse, SharedRates
-from quire.model import LoadedModel, ModelSource, find_model
-from quire.pool import Pool, open_room
+from quire.model import LoadedModel, ModelSource, find_model, host_memory
+from quire.pool import ModelWatch, Pool, Watch, open_room
 from quire.registry import Canaries, Follower, Recorder, Registry
 from quire.router import LiveRoutes
 from quire.scheduler import Scheduler
@@ -34,6 +34,7 @@ class Runtime:
     scheduler: Scheduler
     answerer: Answerer
     comparing: Comparing
+    watch: Watch
     cuts_revoked: bool
 
     def revoked(self, digests: Collection[str]) -> None:
@@ -43,6 +44,7 @@ class Runtime:
             self.scheduler.cut(digests)
 
     def close(self, drain_seconds: float = 0.0) -> None:
+        self.watch.stop()
         self.comparing.close()
         self.scheduler.stop(drain_seconds)
         self.pool.end()
@@ -93,6 +95,7 @@ def load_model(settings: Settings, source: ModelSource) -> LoadedModel:
         device=settings["model.device"],
         threads=settings["model.threads"] or None,
         kernels=settings["model.kernels"],
+        memory=host_memory(settings["pool.memory"]),
     )
 
 
@@ -134,7 +137,16 @@ def start(
     model.prepare_decoding(settings["engine.max_sequences"])
     sessions = Sessions(space, settings["engine.session_bytes"])
     room = open_room(model.device, settings["pool.device_bytes"])
-    pool = Pool(store, model.facts, max_bytes=settings["pool.max_bytes"], policy=policy, device=room)
+    pool = Pool(
+        store,
+        model.facts,
+        max_bytes=settings["pool.max_bytes"],
+        policy=policy,
+        device=room,
+        memory=host_memory(settings["pool.memory"]),
+        record=recorder.record,
+    )
+    watch = Watch([pool.look, ModelWatch(model, recorder.record).look], settings["pool.check_seconds"])
     scheduler = Scheduler(
         LocalEngine(model, space, sessions, guesses=settings["engine.guesses"]),
         max_sequences=settings["engine.max_sequences"],
@@ -160,4 +172,4 @@ def start(
         fitting=fitting,
     )
     comparing.begin(answerer)
-    return Runtime(model, pool, scheduler, answerer, comparing, settings["engine.on_revoke"] == "cut")
+    return Runtime(model, pool, scheduler, answerer, comparing, watch, settings["engine.on_revoke"] == "cut")

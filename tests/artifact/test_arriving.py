@@ -11,7 +11,7 @@ import pytest
 
 from quire.artifact import digest_bytes
 from quire.artifact.arriving import PIECE, digest_mapped
-from quire.artifact.mapping import map_private
+from quire.artifact.mapping import map_file, read_private
 from quire.errors import ArtifactUnreadable
 
 
@@ -19,7 +19,7 @@ def mapped(directory: Path, data: bytes) -> mmap.mmap:
     (directory / "file").write_bytes(data)
     root = os.open(directory, os.O_RDONLY)
     try:
-        return map_private(root, "file", len(data))
+        return read_private(root, "file", len(data), map_file)[0]
     finally:
         os.close(root)
 

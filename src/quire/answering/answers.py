@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from quire.access import readable_scopes
 from quire.answering.comparing import ended_by
+from quire.answering.confirming import confirming
 from quire.answering.finding import find_chain
 from quire.answering.parts import Parts
 from quire.answering.questions import NotCovered, Prepared, check_text, session_name
@@ -201,8 +202,8 @@ class Answerer:
         """Run a prepared question; its deltas go to `sink` from the scheduler's telling thread.
 
         Raises:
-            InvalidRequest, ContextExceeded, ModelMismatch, EngineBusy, EngineStopped, ModuleExpired; what goes wrong
-            later comes through `sink`.
+            InvalidRequest, ContextExceeded, ModelMismatch, ModelChanged, EngineBusy, EngineStopped, ModuleExpired; what
+            goes wrong later comes through `sink`.
         """
         request = prepared.request()
         request.weight = 1 if prepared.background else self._weight_of(request.tenant)
@@ -214,6 +215,7 @@ class Answerer:
                 sink = self._comparing.watching(prepared.part, prepared.question, prepared.principal, sink)
             if not prepared.background:
                 sink = self._recording.listening(prepared.principal, asked, chain, sink)
+            sink = confirming(request.lease, self.model, sink)
             return self.scheduler.submit(request, sink)
         except BaseException as error:
             request.lease.release()

@@ -11,6 +11,7 @@ from quire.artifact.identity import (
     version_of,
 )
 from quire.artifact.manifest import FORMAT_VERSION, Manifest
+from quire.artifact.mapping import REPLACE, copy_file, map_file
 from quire.artifact.parts import (
     FileEntry,
     LayerShape,
@@ -29,6 +30,7 @@ from quire.artifact.writer import ArtifactWriter
 __all__ = [
     "DEFAULT_SHARD_BYTES",
     "FORMAT_VERSION",
+    "REPLACE",
     "Artifact",
     "ArtifactWriter",
     "FileEntry",
@@ -42,10 +44,12 @@ __all__ = [
     "Verification",
     "canonical",
     "context_checksum",
+    "copy_file",
     "digest_bytes",
     "digest_file",
     "is_digest",
     "key_of",
+    "map_file",
     "open_artifact",
     "parse_digest",
     "reissue",

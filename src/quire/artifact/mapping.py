@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 from quire.artifact.shards import FilePlan, TensorSpan
 from quire.core import KVSegment
 from quire.errors import ArtifactMissing, ArtifactTruncated, ArtifactUnreadable, FormatUnsupported
+from quire.file_identity import FileIdentity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
+    ReadIn = Callable[[int, int], mmap.mmap]  # of a descriptor and a size; raises OSError, ValueError
+
 _MEMORY = "check the limits on open files and virtual memory (ulimit -n, ulimit -v)"
-REPLACE = "the artifact is damaged: compile the module again, or pull a clean copy"
+REPLACE = "the artifact is damaged: run `quire fsck --repair`, and `quire build` where that cannot fetch a clean copy"
 
 
 def open_regular(directory: int, name: str) -> int:
@@ -38,17 +43,36 @@ def open_regular(directory: int, name: str) -> int:
     return file
 
 
-def map_private(directory: int, name: str, size: int) -> mmap.mmap:
-    """Map `name`, copy-on-write: processes share its pages, and what one of them writes stays its own.
+def map_file(file: int, size: int) -> mmap.mmap:
+    """Map a file, copy-on-write: processes share its pages, and what one of them writes stays its own."""
+    return mmap.mmap(file, size, access=mmap.ACCESS_COPY)
+
+
+def copy_file(file: int, size: int) -> mmap.mmap:
+    """Read a file into memory of this process, which nothing that is done to the file changes. `OSError`."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with memoryview(memory) as view:
+        at = 0
+        while at < size:
+            with view[at:] as rest:
+                read = os.preadv(file, [rest], at)
+            if not read:
+                raise OSError(f"{size:,} bytes expected, it ends after {at:,}")
+            at += read
+    return memory
+
+
+def read_private(directory: int, name: str, size: int, read_in: ReadIn) -> tuple[mmap.mmap, FileIdentity]:
+    """The bytes of `name` as memory that `read_in` makes of it, and the identity that the file had before.
 
     `ArtifactTruncated` unless the file has exactly `size` bytes; else as `open_regular`.
     """
     file = open_regular(directory, name)
     try:
-        found = os.fstat(file).st_size
-        if found != size:
-            raise ArtifactTruncated(f"{name}: expected {size} bytes, found {found}", hint=REPLACE)
-        return mmap.mmap(file, size, access=mmap.ACCESS_COPY)
+        identity = FileIdentity.of(os.fstat(file))
+        if identity.size != size:
+            raise ArtifactTruncated(f"{name}: expected {size} bytes, found {identity.size}", hint=REPLACE)
+        return read_in(file, size), identity
     except (OSError, ValueError) as error:
         raise ArtifactUnreadable(f"{name} cannot be mapped: {error}", hint=_MEMORY) from error
     finally:

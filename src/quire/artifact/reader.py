@@ -7,23 +7,28 @@ import os
 import struct
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from quire.artifact.arriving import digest_mapped
 from quire.artifact.fields import refuse
 from quire.artifact.identity import context_checksum, digest_bytes, parse_digest
 from quire.artifact.manifest import MANIFEST_FILE, MANIFEST_LIMIT, Manifest
-from quire.artifact.mapping import REPLACE, map_private, open_regular, segment_over
+from quire.artifact.mapping import REPLACE, map_file, open_regular, read_private, segment_over
 from quire.artifact.shards import TOKENS_FILE, FilePlan
 from quire.core import KVSegment
 from quire.errors import ArtifactError, ArtifactMissing, ArtifactUnreadable, ChecksumMismatch, ShardInvalid
+from quire.file_identity import FileIdentity
+
+if TYPE_CHECKING:
+    from quire.artifact.mapping import ReadIn
 
 
-def open_artifact(directory: Path, *, expect_digest: str | None) -> Artifact:
+def open_artifact(directory: Path, *, expect_digest: str | None, read_in: ReadIn = map_file) -> Artifact:
     """Map the artifact in `directory`. It reads the manifest and the headers, no KV.
 
-    `expect_digest`: the digest that names the artifact; None accepts any manifest that is well formed. Raises
-    only kinds of `ArtifactError`. KV is not compared with its digests here: see `Artifact.verify`.
+    `expect_digest`: the digest that names the artifact; None accepts any manifest that is well formed. `read_in`: makes
+    memory of a file, if it is not to be mapped. Raises only kinds of `ArtifactError`. KV is not compared with its
+    digests here: see `Artifact.verify`.
     """
     if expect_digest is not None:
         parse_digest(expect_digest)
@@ -36,23 +41,35 @@ def open_artifact(directory: Path, *, expect_digest: str | None) -> Artifact:
             f"{directory} cannot be opened: {error.strerror}", hint="check its permissions"
         ) from error
     try:
-        manifest = Manifest.from_bytes(_read_manifest(root, expect_digest))
-        files = [(plan, map_private(root, plan.name, plan.size)) for plan in manifest.plan()]
+        data, identity = _read_manifest(root, expect_digest)
+        manifest = Manifest.from_bytes(data)
+        files, identities = [], {MANIFEST_FILE: identity}
+        for plan in manifest.plan():
+            mapping, identities[plan.name] = read_private(root, plan.name, plan.size, read_in)
+            files.append((plan, mapping))
     finally:
         os.close(root)
     for plan, mapping in files:
         _check_header(plan, mapping)
-    return Artifact(directory, manifest, files)
+    return Artifact(directory, manifest, files, identities)
 
 
 class Artifact:
     """An open artifact. All processes that open the same files read one copy, in the page cache.
 
-    `verified` tells whether `verify` has succeeded on this object.
+    `verified` tells whether `verify` has succeeded on this object. `identities`: of the files, as they were when they
+    were opened, before any byte was read.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest, files: list[tuple[FilePlan, mmap.mmap]]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        files: list[tuple[FilePlan, mmap.mmap]],
+        identities: dict[str, FileIdentity],
+    ) -> None:
         self.directory = directory
+        self.identities = identities
         self.manifest = manifest
         self.verified = False
         (tokens, mapping), *shards = files
@@ -115,6 +132,16 @@ class Artifact:
         context = context_checksum(parent.manifest.context_checksum, self.token_ids)
         _compare("manifest.context_checksum", self.manifest.context_checksum, context)
 
+    def touched(self) -> str:
+        """Which file is not the one that was opened, or not as it was then, and how; "" for none. Reads no bytes.
+
+        It may be asked of a closed artifact too.
+        """
+        for name, identity in self.identities.items():
+            if difference := identity.difference(f"{self.directory}/{name}"):
+                return f"{name}: {difference}"
+        return ""
+
     def close(self) -> None:
         """Let go of the files. They stay mapped for as long as anybody holds a tensor of `segment`."""
         self._segment = None
@@ -127,8 +154,9 @@ class Artifact:
         self.close()
 
 
-def _read_manifest(root: int, expect_digest: str | None) -> bytes:
+def _read_manifest(root: int, expect_digest: str | None) -> tuple[bytes, FileIdentity]:
     with open(open_regular(root, MANIFEST_FILE), "rb") as file:
+        identity = FileIdentity.of(os.fstat(file.fileno()))
         try:
             data = file.read(MANIFEST_LIMIT + 1)
         except OSError as error:
@@ -137,7 +165,7 @@ def _read_manifest(root: int, expect_digest: str | None) -> bytes:
             ) from error
     if expect_digest is not None:
         _compare(MANIFEST_FILE, expect_digest, digest_bytes(data))
-    return data
+    return data, identity
 
 
 def _check_header(plan: FilePlan, mapping: mmap.mmap) -> None:

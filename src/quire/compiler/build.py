@@ -15,6 +15,7 @@ from quire.compiler.renewing import due, renew
 from quire.compiler.sharing import share_chains
 from quire.compiler.testing import run_tests, withheld
 from quire.errors import ArtifactError, ArtifactNotFound, BuildBusy, BuildInterrupted, StoreError
+from quire.locking import flock
 from quire.model import check_exact
 from quire.stopping import stop_signals
 
@@ -196,7 +197,7 @@ def build_lock(state: Path) -> Iterator[None]:
     """Hold the project's build lock; released by the system when the process dies, however it dies.
 
     Raises:
-        BuildBusy, StoreUnwritable, StoreFull.
+        BuildBusy, LocksUnavailable, StoreUnwritable, StoreFull.
     """
     try:
         state.mkdir(parents=True, exist_ok=True)
@@ -205,7 +206,7 @@ def build_lock(state: Path) -> Iterator[None]:
         raise StoreError.from_os(error, state) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, state / "build.lock")
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             raise BuildBusy(

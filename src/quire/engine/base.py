@@ -59,7 +59,7 @@ class Engine(ABC):
         """Check a request. Nothing is computed or taken for it yet.
 
         Raises:
-            InvalidRequest, ContextExceeded, ModelMismatch: the lease is then still the caller's.
+            InvalidRequest, ContextExceeded, ModelMismatch, ModelChanged: the lease is then still the caller's.
         """
 
     @abstractmethod
@@ -78,7 +78,7 @@ class Engine(ABC):
         """One forward pass over `batch`. Mutates the runs.
 
         Returns what each run chose: nothing while tokens are still pending, one token, or several where guesses were
-        right; an error concerns that run alone. What the call itself raises concerns all of them.
+        right; an error (as ModuleChanged) concerns that run alone. What the call itself raises concerns all of them.
         """
 
     @abstractmethod

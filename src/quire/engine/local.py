@@ -11,7 +11,7 @@ from quire.engine.opening import Openings
 from quire.engine.refusing import check_sampling, check_suffix
 from quire.engine.run import Run
 from quire.engine.sampling import choose
-from quire.errors import ContextExceeded, QuireError
+from quire.errors import ContextExceeded, ModuleChanged, QuireError
 from quire.model import GrowingKV, KVSpaceFull, Row, forward
 from quire.model.kv import GRAIN
 
@@ -42,6 +42,7 @@ class LocalEngine(Engine):
         self._times = StepTimes()
 
     def begin(self, request: Request) -> Run:
+        self._model.check()
         check_sampling(request.sampling, self._model.vocabulary)
         check_suffix(request.suffix_ids, self._model.vocabulary)
         limit = min(self._context_left(request), self._space_left(request))
@@ -76,8 +77,10 @@ class LocalEngine(Engine):
         began = time.perf_counter()
         logits = forward(self._model, rows)
         self._times.note(sum(len(row.token_ids) for row in rows), time.perf_counter() - began)
-        for run, _ in batch:
-            if run.opening:
+        self._model.check()
+        changes = [_change(run) for run, _ in batch]
+        for (run, _), change in zip(batch, changes, strict=True):
+            if run.opening and not change:
                 run.opening.learn(run.kv)
         for (run, _), guess in zip(batch, guesses, strict=True):
             run.kv.truncate(run.kv.length - len(guess))
@@ -87,10 +90,11 @@ class LocalEngine(Engine):
         samplers = [run.sampler for run, count in asked for _ in range(count)]
         likeliest = self._model.backend.likeliest
         choices = iter(choose(logits if all(wanted) else logits[wanted], samplers, likeliest) if samplers else [])
-        return [
+        brought = [
             _append(run, guess, [next(choices) for _ in range(1 + len(guess))]) if chosen else []
             for (run, _), guess, chosen in zip(batch, guesses, chooses, strict=True)
         ]
+        return [change or tokens for change, tokens in zip(changes, brought, strict=True)]
 
     def _guess(self, run: Run, cost: float) -> list[int]:
         """Tokens that may come after the one that is pending, no more than there is room for."""
@@ -124,7 +128,7 @@ class LocalEngine(Engine):
         return self._space.used, self._space.capacity
 
     def _resume(self, run: Run, session_id: str) -> None:
-        run.session = self._sessions.take(session_id, run.request.lease.leaf.digest)
+        run.session = self._sessions.take(session_id, run.request.lease.basis)
         run.session.resume(run.token_ids)
         run.kv = run.session.kv
 
@@ -172,6 +176,15 @@ class LocalEngine(Engine):
                 hint="shorten the conversation, lower max_tokens, or let the operator raise engine.suffix_tokens",
             )
         return room
+
+
+def _change(run: Run) -> QuireError | None:
+    """The error of a run whose module's bytes changed: what the step computed for it is not to be used."""
+    try:
+        run.request.lease.check()
+    except ModuleChanged as change:
+        return change
+    return None
 
 
 def _append(run: Run, guess: Sequence[int], choices: Sequence[Choice | QuireError]) -> list[Token] | QuireError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quire.core import KVSegment
     from quire.engine.base import Request
     from quire.model import GrowingKV, TextTokenizer
-    from quire.registry import VersionRecord
+    from quire.pool import ChainLease
 
 MOST = 64  # tokens of an opening that is kept: it is memory that no budget counts
 
@@ -26,8 +26,10 @@ MOST = 64  # tokens of an opening that is kept: it is memory that no budget coun
 class Opening:
     """The tokens, and their KV once somebody has computed it, which the engine's thread alone reads and sets."""
 
-    def __init__(self, token_ids: list[int]) -> None:
+    def __init__(self, token_ids: list[int], basis: str) -> None:
+        """`basis`: of the chain that it stands behind (`ChainLease.basis`)."""
         self.token_ids = token_ids
+        self.basis = basis
         self._kv: torch.Tensor | None = None  # [2, layers, kv_heads, tokens, head_dim]
 
     def give(self, kv: GrowingKV) -> None:
@@ -51,11 +53,14 @@ class Openings:
     def of(self, request: Request) -> Opening | None:
         """What `request` begins with and goes on after; None: with something else. Any thread. Mutates."""
         leaf = request.lease.segments[-1]
-        opening = self._known.get(leaf) or self._known.setdefault(leaf, self._make(request.lease.leaf))
+        opening = self._known.get(leaf)
+        if opening is None or opening.basis != request.lease.basis:
+            opening = self._known[leaf] = self._make(request.lease)
         count = len(opening.token_ids)
         begins = 0 < count < len(request.suffix_ids) and request.suffix_ids[:count] == opening.token_ids
         return opening if begins else None
 
-    def _make(self, leaf: VersionRecord) -> Opening:
+    def _make(self, lease: ChainLease) -> Opening:
+        leaf = lease.leaf
         token_ids = self._tokenizer.markers(Layout.parse(leaf.inputs["layout"], str(leaf.ref)).first_user)
-        return Opening(token_ids if len(token_ids) <= MOST else [])
+        return Opening(token_ids if len(token_ids) <= MOST else [], lease.basis)

@@ -32,7 +32,7 @@ class Run:
         self.token_ids = list(request.suffix_ids)
         self.most = len(self.token_ids) + limit  # tokens, the last of which is never computed
         # Equal if the question is, and who asks: by the time it takes, nobody may learn what others are asking.
-        self.question = repr((request.asker, request.lease.leaf.digest)).encode() + array("q", self.token_ids).tobytes()
+        self.question = repr((request.asker, request.lease.basis)).encode() + array("q", self.token_ids).tobytes()
         self.eos_ids = frozenset() if sampling.ignore_eos else tokenizer.eos_ids
         self.sampler = Sampler(sampling, [*request.lease.token_ids, *self.token_ids] if _looks_back(request) else ())
         self.wording = Wording(tokenizer, (*sampling.stop, *request.stop))

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """The suffix of a conversation so far. `token_ids` are those whose KV is in `kv`, behind the chain `chain_digest`.
+    """The suffix of a conversation so far. `token_ids` are those whose KV is in `kv`, behind the chain `basis`
+    (`ChainLease.basis`).
 
     `replies` maps an answer's text to the token ids it was generated as: tokenizing the text again may give others.
     """
 
     session_id: str
-    chain_digest: str
+    basis: str
     kv: GrowingKV
     home: Sessions
     token_ids: list[int] = field(default_factory=list)
@@ -73,15 +74,15 @@ class Sessions:
             session.replies = {text: ids for text, ids in session.replies.items() if text in wanted}
             return dict(session.replies)
 
-    def take(self, session_id: str, chain_digest: str) -> Session:
+    def take(self, session_id: str, basis: str) -> Session:
         """The session, or a new one if it is unknown, in use, or follows another chain. Mutates."""
         with self.lock:
             known = self._idle.pop(session_id, None)
         if known is None:
-            return Session(session_id, chain_digest, GrowingKV(self._space.geometry, space=self._space), self)
-        if known.chain_digest != chain_digest:
+            return Session(session_id, basis, GrowingKV(self._space.geometry, space=self._space), self)
+        if known.basis != basis:
             known.kv.release()
-            known.token_ids, known.chain_digest = [], chain_digest
+            known.token_ids, known.basis = [], basis
         return known
 
     def keep(self, session: Session) -> None:

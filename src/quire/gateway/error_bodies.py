@@ -25,8 +25,10 @@ from quire.errors import (
     InvalidRequest,
     KeyUnknown,
     LimitError,
+    ModelChanged,
     ModelMismatch,
     ModelNotFound,
+    ModuleChanged,
     ModuleExpired,
     ModuleRevoked,
     ModuleStale,
@@ -88,12 +90,16 @@ STATUS: dict[type[QuireError], int] = {
     RequestCancelled: 499,
     EngineLoading: 503,
     EngineStopped: 503,
+    ModuleChanged: 503,
+    ModelChanged: 503,
     RegistryError: 503,
     StoreError: 503,
     TokenKeysMissing: 503,
 }
 # What is said instead of a message that may name the server's paths.
 DISCREET: dict[type[QuireError], str] = {
+    ModuleChanged: "the module's bytes changed while it answered: do not use what was answered so far",
+    ModelChanged: "the model's files changed under the server, which answers nothing until it is restarted",
     ArtifactError: "the module's artifact failed its checks, so nothing was generated from it",
     StoreError: "the module's artifact could not be had from the store",
     RegistryBusy: "others kept the registry locked",
@@ -110,6 +116,7 @@ RETRY_AFTER: dict[type[QuireError], str] = {
     RegistryUnreachable: "5",
     EngineLoading: "5",
     EngineStopped: "5",
+    ModuleChanged: "1",
     StoreUnreachable: "2",
     TokenKeysMissing: "2",
 }  # seconds

@@ -151,7 +151,8 @@ FIGURES = (
         _POOL,
         "quire_damaged_copies_total",
         "counter",
-        "damaged copies found when a module was opened: `replaced` from the object store, or `refused`",
+        "damaged copies found when a module was opened: `replaced` from the object store, or `refused`; or `changed` "
+        "while it was open",
         ("result",),
     ),
     Figure(_POOL, "quire_device_bytes", "gauge", "bytes of modules on the GPU, 0 without one"),

@@ -72,6 +72,7 @@ class Gateway:
             "the model is loaded",
             extra=fields(model=runtime.model.facts.name, seconds=round(time.perf_counter() - began, 3)),
         )
+        self.project.warn_of_network()
         try:
             self.authenticator.check()
         except TokenKeysMissing as error:  # they may come yet, and API keys open meanwhile

@@ -91,7 +91,9 @@ def _of_engine(runtime: Runtime) -> Iterator[Metric]:
     yield _family("quire_pool_bytes", pool.bytes)
     yield _family("quire_pool_leases", pool.leases)
     yield _family("quire_pool_evictions_total", pool.evicted)
-    yield _families("quire_damaged_copies_total", {"replaced": pool.replaced, "refused": pool.damaged})
+    yield _families(
+        "quire_damaged_copies_total", {"replaced": pool.replaced, "refused": pool.damaged, "changed": pool.lost}
+    )
     yield _family("quire_device_bytes", pool.device.bytes)
     yield _family("quire_device_restores_total", pool.device.restored)
 

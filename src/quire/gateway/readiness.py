@@ -157,6 +157,11 @@ def _credentials(gateway: Gateway) -> None:
 CHECKS = (
     Check("open", "the server is shutting down", lambda gateway: gateway.check_open()),
     Check("model", "the model is being loaded", lambda gateway: gateway.check_loaded()),
+    Check(
+        "weights",
+        "the model's files changed under this server: it must be restarted",
+        lambda gateway: gateway.runtime.model.check(),
+    ),
     Check("registry", "the registry cannot be read", lambda gateway: gateway.project.follower.check()),
     Check("store", "the store cannot be read", lambda gateway: gateway.project.store.check()),
     Check("routes", "the route table cannot be had", lambda gateway: gateway.check_routes()),

@@ -2,6 +2,7 @@
 
 from quire.model.default import DEFAULT_MODEL
 from quire.model.forward import Row, forward, prefill
+from quire.model.host_memory import HostMemory, host_memory
 from quire.model.kv import GrowingKV, KVSpace, KVSpaceFull, on_device
 from quire.model.likeliest import likeliest
 from quire.model.loading import LoadedModel, ModelFacts, ModelSource, find_model
@@ -12,6 +13,7 @@ from quire.tokenizer import TextTokenizer
 __all__ = [
     "DEFAULT_MODEL",
     "GrowingKV",
+    "HostMemory",
     "KVSpace",
     "KVSpaceFull",
     "LoadedModel",
@@ -22,6 +24,7 @@ __all__ = [
     "check_exact",
     "find_model",
     "forward",
+    "host_memory",
     "likeliest",
     "merge",
     "on_device",

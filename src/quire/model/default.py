@@ -19,7 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quire.errors import ModelFetchFailed, ModelUnreadable
+from quire.errors import LocksUnavailable, ModelFetchFailed, ModelUnreadable
+from quire.locking import flock
 from quire.model.fingerprint import file_digest
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def default_model(home: Path, progress: Callable[[str], None] | None = None) -> 
 
     Raises:
         ModelFetchFailed: no network, a wrong hash, or nowhere to write.
+        LocksUnavailable: `home` is on a file system without locks.
     """
     say = progress or (lambda _: None)
     target = home / DEFAULT_MODEL
@@ -87,13 +89,13 @@ def _workspace(parent: Path) -> Iterator[Path]:
             _remove_unused(left)
         path = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=parent))
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_SH)
     except OSError as error:
         raise ModelFetchFailed(
             f"cannot write to the model directory {parent}: {error.strerror}",
             hint="set model.home (QUIRE_MODEL_HOME) to a writable directory, or model.path to a model directory",
         ) from error
     try:
+        flock(lock, fcntl.LOCK_SH, path)
         yield path
     finally:
         os.close(lock)
@@ -101,11 +103,11 @@ def _workspace(parent: Path) -> Iterator[Path]:
 
 
 def _remove_unused(left: Path) -> None:
-    with suppress(OSError):  # gone meanwhile, or somebody else's
+    with suppress(OSError, LocksUnavailable):  # gone meanwhile, or somebody else's
         lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             old = time.time() - left.stat().st_mtime > 60  # younger: about to be locked
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, left)
             if old:
                 shutil.rmtree(left)
         finally:

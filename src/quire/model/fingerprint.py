@@ -21,6 +21,7 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "merges.txt",
 )
+PART = 4 << 20  # bytes of a file that are read at once
 NOT_IDENTITY = {"_name_or_path", "transformers_version", "use_cache", "torch_dtype", "dtype"}
 
 
@@ -74,7 +75,11 @@ def file_digest(path: Path) -> str:
     entry = _recall(memory).get(str(path))
     if isinstance(entry, list) and entry[:-1] == stamp:
         return str(entry[-1])
-    digest = "b3:" + blake3.blake3(max_threads=blake3.blake3.AUTO).update_mmap(path).hexdigest()
+    hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+    with path.open("rb", buffering=0) as file:  # not mapped: it may be cut short meanwhile
+        while part := file.read(PART):
+            hasher.update(part)
+    digest = f"b3:{hasher.hexdigest()}"
     if info.st_size >= 1 << 20:
         _remember(memory, str(path), [*stamp, digest])
     return digest

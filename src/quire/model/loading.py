@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ from quire.model.attention import ATTENTION_NAME, AttentionPlan, attend
 from quire.model.backends import Backend, choose_backend
 from quire.model.default import DEFAULT_MODEL, default_model, gguf_model
 from quire.model.devices import find_device
+from quire.model.files import ModelFiles
 from quire.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from quire.model.host_memory import HostMemory
 from quire.model.kv import TORCH_DTYPES, GrowingKV
 from quire.model.support import check_supported
 from quire.model.twin import twin
@@ -61,6 +64,12 @@ class ModelSource:
 
         self.directory = directory
         self.weights = weights
+        try:
+            self.files = ModelFiles(directory)
+        except OSError as error:
+            raise ModelUnreadable(
+                f"cannot read the model in {directory}: {error.strerror}", hint="check the rights of its files"
+            ) from error
         with _reading(
             f"{directory} has no model configuration that transformers can read",
             hint="the directory needs a config.json of a causal language model",
@@ -97,12 +106,20 @@ class ModelSource:
             self._tokenizer = TextTokenizer(tokenizer, eos_ids)
         return self._tokenizer
 
-    def load(self, *, device: str = "cpu", threads: int | None = None, kernels: str = "auto") -> LoadedModel:
+    def load(
+        self,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        kernels: str = "auto",
+        memory: HostMemory = HostMemory(),  # noqa: B008 - frozen
+    ) -> LoadedModel:
         """Read the weights.
 
         Args:
             threads: cores for one operation; None keeps the library's choice.
             kernels: see `choose_backend`.
+            memory: whether weights stay mapped, and what guards them then.
 
         Raises:
             ModelUnreadable, ModelUnsupported, KernelsUnavailable, DeviceUnavailable.
@@ -129,13 +146,22 @@ class ModelSource:
             )
         with _reading(f"the model does not fit on the device {device!r}", hint="choose another model.device"):
             hf = hf.to(place)
-        return LoadedModel(self, hf.eval().requires_grad_(False), choose_backend(kernels, hf.device, self.weights))
+        if place.type == "cpu":
+            memory.copy_weights(hf)
+        plain = hf.eval().requires_grad_(False)
+        return LoadedModel(self, plain, choose_backend(kernels, hf.device, self.weights), memory)
 
 
 class LoadedModel:
     """Weights in memory and the forward pass over flat batches. One pass at a time; calls from threads queue up."""
 
-    def __init__(self, source: ModelSource, plain: Any, backend: Backend) -> None:
+    def __init__(
+        self,
+        source: ModelSource,
+        plain: Any,
+        backend: Backend,
+        memory: HostMemory = HostMemory(),  # noqa: B008
+    ) -> None:
         """`plain`: the transformers model; what runs is a twin of it on `backend`."""
         if not getattr(plain, "_supports_attention_backend", False):
             raise ModelUnsupported(
@@ -156,6 +182,23 @@ class LoadedModel:
         with torch.inference_mode():
             self.hf = twin(plain, backend, ATTENTION_NAME)
         self._lock = threading.RLock()
+        self.files = source.files
+        self._guard = memory.guard
+        self._guarded = memory.protect(source.files.weights)
+        if memory.guard:
+            for slot in self._guarded:
+                weakref.finalize(plain, memory.guard.release, slot)
+
+    def check(self) -> None:
+        """Raises ModelChanged once its files are known to have changed. Cheap: it is asked after each step."""
+        if self._guard and any(map(self._guard.faulted, self._guarded)):
+            self.files.damage = self.files.damage or "weights were cut short, or the disk fails"
+        self.files.check()
+
+    def verify(self) -> None:
+        """Compare files that were touched with what was loaded. It may read all of them. Raises ModelChanged."""
+        self.check()
+        self.files.verify()
 
     @property
     def device(self) -> torch.device:

@@ -36,8 +36,21 @@ class ChainLease:
         restored: Restored,
         at: float,
         give_back: Callable[[], None],
+        *,
+        check: Callable[[], None],
+        verify: Callable[[], None],
+        losses: int,
     ) -> None:
-        """`at`: when it was usable, in seconds of `time.perf_counter`. `give_back`: called once, by `release`."""
+        """
+        Args:
+            at: when it was usable, in seconds of `time.perf_counter`.
+            give_back: called once, by `release`.
+            check, verify: what the methods of these names do, where there is something to do.
+            losses: how often modules of the chain were lost before, since their bytes had changed.
+        """
+        self.check = check
+        self._verify = verify
+        self._losses = losses
         self.records = records
         self.at = at
         self.restored = restored
@@ -54,6 +67,24 @@ class ChainLease:
     def leaf(self) -> VersionRecord:
         """The module that answers."""
         return self.records[-1]
+
+    @property
+    def basis(self) -> str:
+        """What KV computed behind this chain may be used with: the digest, and other after bytes of it had changed."""
+        return f"{self.leaf.digest}+{self._losses}" if self._losses else self.leaf.digest
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the chain's files are as they were when they were verified. Some `stat` calls; after release too."""
+        return not any(artifact.touched() for artifact in self._artifacts)
+
+    def verify(self) -> None:
+        """Compare files that were touched with their digests. It may read all bytes of the chain.
+
+        Raises:
+            ModuleChanged: the bytes are not those that were verified before.
+        """
+        self._verify()
 
     def release(self) -> None:
         """Give the chain back. May be called twice."""

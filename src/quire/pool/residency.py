@@ -12,22 +12,27 @@ import contextlib
 import logging
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from quire.access import Policy
-from quire.artifact import Artifact, open_artifact
-from quire.errors import ArtifactError, ModelMismatch, NoLiveVersion, StoreFull
+from quire.access import Policy, tenant_of
+from quire.artifact import REPLACE, Artifact, open_artifact
+from quire.errors import ArtifactError, ArtifactUnreadable, ModelMismatch, NoLiveVersion, StoreFull
+from quire.model import host_memory
 from quire.pool.chain_lease import TIERS, ChainLease, Restored, Tier
 from quire.pool.device_room import DeviceState
+from quire.pool.integrity import changed, reader
+from quire.registry import AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from quire.access import Principal
     from quire.core import KVSegment
-    from quire.model import ModelFacts
+    from quire.model import HostMemory, ModelFacts
+    from quire.model.kernels import GuardedMap
     from quire.pool.device_room import DeviceRoom
     from quire.registry import VersionRecord
     from quire.store import Lease, Store
@@ -35,25 +40,45 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = "a page of a file could not be read: the file was cut short, or the disk fails"
 SET_ASIDE_SECONDS = 60.0  # within which the same artifact is not fetched again for damage
 
 
 @dataclass(slots=True)
 class _Resident:
-    """One open artifact. `opening` is held while it is opened and verified, so that this happens once."""
+    """One open artifact. `opening` is held while it is opened and verified, so that this happens once.
 
+    `losses`: how often its module was lost before. `retired`: nobody leases it any more; it closes after its last user.
+    `damage`: why what was computed from it must not be used.
+    """
+
+    record: VersionRecord
+    losses: int
     opening: threading.Lock = field(default_factory=threading.Lock)
     artifact: Artifact | None = None
+    guarded: list[GuardedMap] = field(default_factory=list)
     kept: Lease | None = None
     bytes: int = 0
     leases: int = 0
     used_at: float = 0.0
+    retired: bool = False
+    damage: str = ""
+
+    @property
+    def faulted(self) -> bool:
+        """Whether a file had less than is mapped of it, or could not be read, and zeros were read in its place."""
+        return any(mapping.faulted for mapping in self.guarded)
+
+    def check(self) -> None:
+        """Raises ModuleChanged if it is known to be damaged. Cheap: it is asked for each request after each step."""
+        if self.damage or self.faulted:
+            raise changed(self.record, self.damage or UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
     """Figures for metrics: open modules, bytes they map, leases out, restores by tier, evictions, damaged copies
-    that were replaced and those that could not be; the device's own."""
+    that were replaced and those that could not be, modules whose bytes changed while open; the device's own."""
 
     modules: int
     bytes: int
@@ -63,6 +88,7 @@ class PoolState:
     evicted: int
     replaced: int
     damaged: int
+    lost: int
     device: DeviceState
 
 
@@ -70,9 +96,26 @@ class Pool:
     """Modules of one model, by digest. Thread-safe."""
 
     def __init__(
-        self, store: Store, model: ModelFacts, *, max_bytes: int, policy: Policy, device: DeviceRoom | None = None
+        self,
+        store: Store,
+        model: ModelFacts,
+        *,
+        max_bytes: int,
+        policy: Policy,
+        device: DeviceRoom | None = None,
+        memory: HostMemory | None = None,
+        record: Callable[[AuditEvent], None] = lambda _: None,
     ) -> None:
-        """`device`: where the model computes, if it is not the CPU."""
+        """
+        Args:
+            device: where the model computes, if it is not the CPU.
+            memory: None: as it is best here.
+            record: told about modules whose bytes changed while they were open.
+        """
+        self._memory = memory or host_memory()
+        self._record = record
+        self._losses: Counter[str] = Counter()  # by digest
+        self._leaving: dict[str, _Resident] = {}  # damaged, and still in use on the device
         self._store = store
         self._device = device
         self._policy = policy
@@ -100,21 +143,17 @@ class Pool:
         began = time.perf_counter()
         scopes = [scope for record in records for scope in record.scopes]
         self._policy.require_readable(principal, records[-1].module_id, scopes)
-        taken: list[VersionRecord] = []
+        taken: list[_Resident] = []
         artifacts: list[Artifact] = []
         tier: Tier = "warm"
         try:
             for record in records:
                 check_usable(record)
                 self._check_kept(record)
-                resident = self._take(record.digest)
-                taken.append(record)
-                with resident.opening:
-                    if resident.artifact is None:
-                        tier = max(tier, self._open(record, resident, artifacts), key=TIERS.index)
-                    if resident.artifact is None:  # for the type checker: `_open` sets it or raises
-                        raise ArtifactError(f"{record.ref} did not open")
-                    artifacts.append(resident.artifact)
+                resident, artifact, its = self._ready(record, artifacts)
+                taken.append(resident)
+                artifacts.append(artifact)
+                tier = max(tier, its, key=TIERS.index)
             check_chain(artifacts)
             segments = self._place(records, artifacts)
         except BaseException:
@@ -124,9 +163,30 @@ class Pool:
             self._warm, self._cold = self._warm + (tier == "warm"), self._cold + (tier != "warm")
         tokens = sum(r.token_count for r in records)
         restored = Restored(tier, tokens, time.perf_counter() - began)
-        give_back = partial(self._give_back, tuple(records), placed=True)
-        at = began + restored.seconds
-        return ChainLease(tuple(records), tuple(artifacts), segments, restored, at, give_back)
+        return ChainLease(
+            tuple(records),
+            tuple(artifacts),
+            segments,
+            restored,
+            began + restored.seconds,
+            partial(self._give_back, taken, placed=True),
+            check=partial(_check, taken),
+            verify=partial(self._verify, taken, artifacts),
+            losses=sum(resident.losses for resident in taken),
+        )
+
+    def look(self) -> None:
+        """Compare the files of all open modules with what they were when they were verified. Mutates."""
+        with self._lock:
+            residents = list(self._residents.values())
+        for resident in residents:
+            if not resident.opening.acquire(blocking=False):
+                continue  # it is being opened or looked at
+            try:
+                if resident.artifact:
+                    self._is_sound(resident, resident.artifact)
+            finally:
+                resident.opening.release()
 
     def state(self) -> PoolState:
         """What is open now, and what has happened since the start."""
@@ -141,6 +201,7 @@ class Pool:
                 self._evicted,
                 self._damaged[True],
                 self._damaged[False],
+                self._losses.total(),
                 self._device.state() if self._device else DeviceState(),
             )
 
@@ -174,19 +235,110 @@ class Pool:
             if record.digest in self._dropped:
                 raise _revoked(record)
 
-    def _take(self, digest: str) -> _Resident:
+    def _take(self, record: VersionRecord) -> _Resident:
         with self._lock:
-            resident = self._residents.setdefault(digest, _Resident())
+            if leaving := self._leaving.get(record.digest):
+                raise changed(record, leaving.damage)
+            resident = self._residents.get(record.digest)
+            if resident is None:
+                resident = self._residents[record.digest] = _Resident(record, self._losses[record.digest])
             resident.leases += 1
             return resident
+
+    def _ready(self, record: VersionRecord, ancestors: Sequence[Artifact]) -> tuple[_Resident, Artifact, Tier]:
+        """A resident with one user more, its artifact open and as it was verified, and where its bytes came from."""
+        while True:
+            resident = self._take(record)
+            try:
+                with resident.opening:
+                    tier = self._open(record, resident, ancestors) if resident.artifact is None else "warm"
+                    if resident.artifact is None:  # for the type checker: `_open` sets it or raises
+                        raise ArtifactError(f"{record.ref} did not open")
+                    if self._is_sound(resident, resident.artifact) and not resident.retired:
+                        return resident, resident.artifact, tier
+            except BaseException:
+                self._give_back([resident])
+                raise
+            self._give_back([resident])  # another one takes its place
+
+    def _is_sound(self, resident: _Resident, artifact: Artifact) -> bool:
+        """Whether what was verified is what is read now; else the resident is lost. The caller holds `opening`.
+
+        Files that were touched are read and compared with their digests. If they hold, and are the same files, that is
+        what they are known by from now on; if they are others, whoever leases next opens those.
+        """
+        if resident.damage:
+            return False
+        touched = artifact.touched()
+        if not touched and not resident.faulted:
+            return True
+        try:
+            if resident.faulted:
+                raise ArtifactUnreadable(f"{touched or 'no file was touched'}; {UNREADABLE}", hint=REPLACE)
+            fresh = open_artifact(
+                artifact.directory,
+                expect_digest=artifact.manifest.digest,
+                read_in=reader(self._memory, []),
+            )
+            fresh.verify()
+        except ArtifactError as damage:
+            self._lose(resident, damage)
+            return False
+        log.info("files of %s were touched and hold: %s", resident.record.ref, touched)
+        same = all(identity.same_file(artifact.identities[name]) for name, identity in fresh.identities.items())
+        if same:
+            artifact.identities = fresh.identities
+        else:
+            self._retire(resident)
+        fresh.close()
+        return True
+
+    def _retire(self, resident: _Resident) -> None:
+        with self._lock:
+            digest = resident.record.digest
+            if self._residents.get(digest) is resident:
+                del self._residents[digest]
+            resident.retired = True
+            if not resident.leases:
+                self._shut(resident)
+
+    def _lose(self, resident: _Resident, damage: ArtifactError) -> None:
+        """Take a resident whose bytes changed out of use, for good: its users learn it when they ask."""
+        record = resident.record
+        with self._lock:
+            users, resident.damage = resident.leases, damage.message
+            self._losses[record.digest] += 1
+            if self._device and users:
+                self._leaving[record.digest] = resident
+        self._retire(resident)
+        log.error("%s changed on this machine while it was open: %s. %s", record.ref, damage.message, damage.hint)
+        self._record(
+            AuditEvent(
+                kind="module.changed",
+                who="quire",
+                what=str(record.ref),
+                why=damage.message,
+                digest=record.digest,
+                tenant=tenant_of(record.scope, record.tenant_id),
+                module=record.module_id,
+                details={"users": users},
+            )
+        )
+
+    def _verify(self, residents: Sequence[_Resident], artifacts: Sequence[Artifact]) -> None:
+        for resident, artifact in zip(residents, artifacts, strict=True):
+            with resident.opening:
+                if not self._is_sound(resident, artifact):
+                    raise changed(resident.record, resident.damage)
 
     def _open(self, record: VersionRecord, resident: _Resident, ancestors: Sequence[Artifact]) -> Tier:
         """Sets the resident's artifact, and says where its bytes came from. A damaged copy is replaced once."""
         fetched: list[int] = []  # bytes, as they came from the object store
         while True:
             kept = self._keep(record.digest, fetched.append)
+            guarded: list[GuardedMap] = []
             try:
-                artifact = self._verified(record, kept, ancestors)
+                artifact = self._verified(record, kept, ancestors, guarded)
                 break
             except ArtifactError as damage:
                 replaced = not fetched and self._set_aside(record, kept, damage)
@@ -196,11 +348,14 @@ class Pool:
             except BaseException:
                 kept.release()
                 raise
-        resident.kept, resident.bytes, resident.artifact = kept, record.bytes, artifact
+        resident.kept, resident.bytes, resident.artifact, resident.guarded = kept, record.bytes, artifact, guarded
         return "remote" if fetched else "cold"
 
-    def _verified(self, record: VersionRecord, kept: Lease, ancestors: Sequence[Artifact]) -> Artifact:
-        artifact = open_artifact(kept.directory, expect_digest=record.digest)
+    def _verified(
+        self, record: VersionRecord, kept: Lease, ancestors: Sequence[Artifact], guarded: list[GuardedMap]
+    ) -> Artifact:
+        read_in = reader(self._memory, guarded)
+        artifact = open_artifact(kept.directory, expect_digest=record.digest, read_in=read_in)
         check_model(artifact, self._model)
         with self._on_its_way(record, artifact):
             artifact.verify()
@@ -251,15 +406,16 @@ class Pool:
             raise
         self._device.give_back([record.digest])
 
-    def _give_back(self, records: Sequence[VersionRecord], *, placed: bool = False) -> None:
+    def _give_back(self, residents: Sequence[_Resident], *, placed: bool = False) -> None:
         """`placed`: they have users on the device too."""
         if placed and self._device:
-            self._device.give_back([record.digest for record in records])
+            self._device.give_back([resident.record.digest for resident in residents])
         with self._lock:
-            for record in records:
-                resident = self._residents[record.digest]
+            for resident in residents:
                 resident.leases -= 1
                 resident.used_at = time.monotonic()
+                if resident.retired and not resident.leases:
+                    self._shut(resident)
             self._evict(self._max_bytes)
 
     def _evict(self, limit: int) -> None:
@@ -271,12 +427,25 @@ class Pool:
                 continue
             mapped -= resident.bytes
             del self._residents[digest]
-            if resident.artifact and resident.kept:
-                if self._device:
-                    self._device.drop(digest)
-                resident.artifact.close()
-                resident.kept.release()
-                self._evicted += 1
+            self._evicted += resident.artifact is not None
+            self._shut(resident)
+
+    def _shut(self, resident: _Resident) -> None:
+        """Close a resident that nobody uses and nobody finds any more."""
+        digest = resident.record.digest
+        if self._leaving.get(digest) is resident:
+            del self._leaving[digest]
+        if resident.artifact and resident.kept:
+            if self._device and digest not in self._residents:
+                self._device.drop(digest)
+            resident.artifact.close()
+            resident.kept.release()
+            resident.artifact, resident.kept, resident.guarded = None, None, []
+
+
+def _check(residents: Sequence[_Resident]) -> None:
+    for resident in residents:
+        resident.check()
 
 
 def check_usable(record: VersionRecord) -> None:

@@ -118,6 +118,21 @@ SETTINGS = (
     ),
     Setting("pool.max_bytes", 8 << 30, "bytes of modules kept mapped while nobody uses them", least=0),
     Setting(
+        "pool.memory",
+        "auto",
+        "how modules and weights are read: mapped in place, or copied into memory that no change of a file reaches; "
+        "auto: mapped, and copied where there is no C++ compiler to guard mapped files",
+        ("auto", "mapped", "copied"),
+    ),
+    Setting(
+        "pool.check_seconds",
+        2.0,
+        "how often the files of open modules and of the model are looked at for changes, beside each lease and the end "
+        "of each answer; 0: only then",
+        least=0,
+        most=3600,
+    ),
+    Setting(
         "pool.device_bytes",
         0,
         "bytes of modules on the GPU, where the model runs on one; 0: half of what weights and suffixes leave free",

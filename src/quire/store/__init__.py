@@ -4,7 +4,7 @@ base       what every store does            disk       a directory, with leases 
 tiers      disk in front of objects         room       what the disk holds of them, and what goes
 remote     artifacts as objects             objects    S3, GCS, Azure, a directory: one client, our errors
 fetching   from there, in pieces            credentials, denials   profiles; what is wrong with them
-locks      that end with their process
+locks      that end with their process         file_systems   which one a path is on, and whether it is a network's
 """
 
 from __future__ import annotations
@@ -16,13 +16,23 @@ from urllib.parse import unquote, urlsplit
 from quire.errors import InvalidSetting
 from quire.store.base import Lease, Store
 from quire.store.disk import DiskStore
+from quire.store.file_systems import FileSystem, file_system_of, warn_of_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from quire.settings import Settings
 
-__all__ = ["DiskStore", "Lease", "Store", "open_disk", "open_store"]
+__all__ = [
+    "DiskStore",
+    "FileSystem",
+    "Lease",
+    "Store",
+    "file_system_of",
+    "open_disk",
+    "open_store",
+    "warn_of_network",
+]
 
 
 def open_store(settings: Settings, pinned: Callable[[], Collection[str]] = frozenset) -> Store:

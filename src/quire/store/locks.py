@@ -1,7 +1,8 @@
 """Locks on directories, held by open descriptors: they end with the process, however it ends.
 
 `flock` on the directory itself: no lock file has to be made, kept, or told apart from the content, and a
-lease needs no permission to write. Local file systems only, because NFS has no exclusive lock on a directory.
+lease needs no permission to write. Local file systems only, because NFS has no exclusive lock on a directory. All of
+these raise `LocksUnavailable` on one that has no locks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from quire.locking import flock
 
 
 def lock_shared(directory: Path) -> int:
@@ -52,7 +55,7 @@ def is_at(descriptor: int, path: Path) -> bool:
 def _lock(directory: Path, operation: int) -> int:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, operation)
+        flock(descriptor, operation, directory)
     except BaseException:
         os.close(descriptor)
         raise

@@ -6,7 +6,7 @@ died has left lies there without a manifest; the next one goes on from it.
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -155,13 +155,13 @@ def _parts(path: Path, entry: FileEntry, tell: Callable[[int], None]) -> Iterato
     """The file in parts, hashed as they go: the last one is only given if the whole is what the manifest says."""
     hasher = blake3(max_threads=blake3.AUTO)
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
-            if len(mapping) != entry.bytes:
+        with open(path, "rb", buffering=0) as file:  # not mapped: it may be cut short meanwhile
+            if (size := os.fstat(file.fileno()).st_size) != entry.bytes:
                 raise ArtifactTruncated(
-                    f"{path}: expected {entry.bytes:,} bytes, found {len(mapping):,}", hint="run `quire fsck --repair`"
+                    f"{path}: expected {entry.bytes:,} bytes, found {size:,}", hint="run `quire fsck --repair`"
                 )
             for at in range(0, entry.bytes, PART):
-                part = mapping[at : at + PART]
+                part = os.pread(file.fileno(), PART, at)
                 hasher.update(part)
                 if at + PART >= entry.bytes and (found := f"b3:{hasher.hexdigest()}") != entry.digest:
                     raise ChecksumMismatch(

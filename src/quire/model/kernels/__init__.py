@@ -6,15 +6,19 @@ linear        a layer on packed weights
 norm          root-mean-square normalization
 attention     an attention plan as the kernel reads it
 stack         all layers in one call
+guard         mapped files that others cut short (guard.cpp)
 """
 
 from quire.model.kernels.attention import NativeAttention
+from quire.model.kernels.guard import Guard, GuardedMap, map_guarded, open_guard
 from quire.model.kernels.library import Library, Unit, load_library
 from quire.model.kernels.linear import PackedLinear, Panels, quantized
 from quire.model.kernels.norm import PackedNorm, packed_norm, replaced_norm
 from quire.model.kernels.stack import PackedStack, packed_stack
 
 __all__ = [
+    "Guard",
+    "GuardedMap",
     "Library",
     "NativeAttention",
     "PackedLinear",
@@ -23,6 +27,8 @@ __all__ = [
     "Panels",
     "Unit",
     "load_library",
+    "map_guarded",
+    "open_guard",
     "packed_norm",
     "packed_stack",
     "quantized",

@@ -127,10 +127,21 @@ def compiled(*more: str) -> Path:
     Raises:
         KernelsUnavailable: as `load_library`.
     """
-    flags = (*FLAGS, *more)
-    compiler = os.environ.get("CXX", "g++")
     sources = [file.read_text() for file in (*sorted(HERE.glob("*.h")), SOURCE)]
-    identity = "\n".join([*sources, _run([compiler, "--version"]), *flags, _processor()])
+    return built(SOURCE, "\n".join([*sources, _processor()]), (*FLAGS, *more))
+
+
+def built(source: Path, content: str, flags: tuple[str, ...]) -> Path:
+    """The shared object that the compiler makes of `source`; made if it is not there.
+
+    Args:
+        content: all that it depends on beside the compiler and `flags`.
+
+    Raises:
+        KernelsUnavailable: as `load_library`.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    identity = "\n".join([content, _run([compiler, "--version"]), *flags])
     name = blake3.blake3(identity.encode()).hexdigest()[:16]
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     directory = Path(base).expanduser() / "quire" / "kernels"
@@ -141,7 +152,7 @@ def compiled(*more: str) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory) as work:
             whole = Path(work, "kernels.so")
-            _run([compiler, *flags, str(SOURCE), "-o", str(whole)])
+            _run([compiler, *flags, str(source), "-o", str(whole)])
             whole.replace(target)  # at once: a process that starts meanwhile finds all of it or nothing
     except OSError as error:
         raise KernelsUnavailable(

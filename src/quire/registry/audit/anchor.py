@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quire.errors import InvalidSetting, RegistryUnreadable, RegistryUnwritable
+from quire.errors import InvalidSetting, LocksUnavailable, RegistryUnreadable, RegistryUnwritable
+from quire.locking import flock
 from quire.registry.audit.events import Head
 from quire.registry.database import Database
 
@@ -39,6 +40,8 @@ class Anchor:
                 return self._read(descriptor)
         except FileNotFoundError:
             return None
+        except LocksUnavailable as error:
+            raise RegistryUnreadable(error.message, hint=error.hint) from error
         except OSError as error:
             raise RegistryUnreadable(
                 f"the kept head of the audit log {self.file} cannot be read: {error.strerror}",
@@ -61,6 +64,8 @@ class Anchor:
                 if kept is None or kept.records < to.records:
                     # In place, and never longer or shorter: one sector, which is written as a whole or not at all.
                     os.pwrite(descriptor, line, 0)
+        except LocksUnavailable as error:
+            raise RegistryUnwritable(error.message, hint=error.hint) from error
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -73,7 +78,7 @@ class Anchor:
     def _locked(self, flags: int, lock: int) -> Iterator[int]:
         descriptor = os.open(self.file, flags | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, lock)
+            flock(descriptor, lock, self.file)
             yield descriptor
         finally:
             os.close(descriptor)

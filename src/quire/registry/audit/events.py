@@ -24,6 +24,8 @@ KINDS: dict[str, str] = {
     "module.pin": "a version was protected from garbage collection",
     "module.unpin": "that protection was taken away",
     "module.forget": "a version was removed from the catalogue",
+    "module.changed": "the bytes of an open version changed on a server, which closed it",
+    "model.changed": "files of the model changed under a server, which answers nothing until it is restarted",
     "invalidation.stale": "a version was found to be stale; the triggers are in the details",
     "invalidation.cleared": "a stale version was found to be what its inputs say again",
     "invalidation.compared": "golden answers of a version were compared with those of the one it replaces",
@@ -45,6 +47,8 @@ KINDS: dict[str, str] = {
 }
 # What says something about requests and copies. All else changes what Quire is, and so counts in `Registry.generation`.
 NO_CHANGES = {
+    "module.changed",
+    "model.changed",
     "route.decision",
     "access.denied",
     "access.unauthenticated",
