@@ -1,8 +1,10 @@
 """Models: finding, identifying and running them, and the layout of their KV."""
 
+from quire.model.arithmetic import Arithmetic, choose_arithmetic, processor_name
 from quire.model.default import DEFAULT_MODEL
 from quire.model.forward import Row, forward, prefill
 from quire.model.host_memory import HostMemory, host_memory
+from quire.model.kernels import Compiler
 from quire.model.kv import GrowingKV, KVSpace, KVSpaceFull, on_device
 from quire.model.likeliest import likeliest
 from quire.model.loading import LoadedModel, ModelFacts, ModelSource, find_model
@@ -12,6 +14,8 @@ from quire.tokenizer import TextTokenizer
 
 __all__ = [
     "DEFAULT_MODEL",
+    "Arithmetic",
+    "Compiler",
     "GrowingKV",
     "HostMemory",
     "KVSpace",
@@ -22,6 +26,7 @@ __all__ = [
     "Row",
     "TextTokenizer",
     "check_exact",
+    "choose_arithmetic",
     "find_model",
     "forward",
     "host_memory",
@@ -30,4 +35,5 @@ __all__ = [
     "on_device",
     "partial_attention",
     "prefill",
+    "processor_name",
 ]

@@ -149,7 +149,8 @@ class ModelSource:
         if place.type == "cpu":
             memory.copy_weights(hf)
         plain = hf.eval().requires_grad_(False)
-        return LoadedModel(self, plain, choose_backend(kernels, hf.device, self.weights), memory)
+        backend = choose_backend(kernels, hf.device, self.dtype, self.weights)
+        return LoadedModel(self, plain, backend, memory)
 
 
 class LoadedModel:

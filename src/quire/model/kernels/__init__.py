@@ -11,12 +11,13 @@ guard         mapped files that others cut short (guard.cpp)
 
 from quire.model.kernels.attention import NativeAttention
 from quire.model.kernels.guard import Guard, GuardedMap, map_guarded, open_guard
-from quire.model.kernels.library import Library, Unit, load_library
+from quire.model.kernels.library import Compiler, Library, Unit, find_compiler, load_library
 from quire.model.kernels.linear import PackedLinear, Panels, quantized
 from quire.model.kernels.norm import PackedNorm, packed_norm, replaced_norm
 from quire.model.kernels.stack import PackedStack, packed_stack
 
 __all__ = [
+    "Compiler",
     "Guard",
     "GuardedMap",
     "Library",
@@ -26,6 +27,7 @@ __all__ = [
     "PackedStack",
     "Panels",
     "Unit",
+    "find_compiler",
     "load_library",
     "map_guarded",
     "open_guard",
