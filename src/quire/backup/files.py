@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from quire.backup.index import check_name
 from quire.errors import InvalidSetting, SourceError
+from quire.patterns import compiled
 from quire.settings import PROJECT_FILE, SETTINGS, load_settings
 from quire.sources import collect
 
@@ -70,7 +70,7 @@ def settings_in(staged: Path, root: Path) -> Settings:
 
 
 # Before an @, whatever characters it has, and in the query, where libpq and redis-py look for one, too.
-_PASSWORD = re.compile(r"://[^@]*:[^@]*@|[?&](?:ssl)?password=", re.IGNORECASE)
+_IN_URL = r"(?i)://[^@]*:[^@]*@|[?&](?:ssl)?password="
 
 
 def _check_secrets(file: Path) -> None:
@@ -78,7 +78,7 @@ def _check_secrets(file: Path) -> None:
     for setting in SETTINGS:
         section, _, key = setting.name.partition(".")
         value = document.get(section, {}).get(key, "")
-        if setting.secret and isinstance(value, str) and _PASSWORD.search(value):
+        if setting.secret and isinstance(value, str) and compiled(_IN_URL).matches(value):
             raise InvalidSetting(
                 f"{setting.name} in {file} holds a password, which must not go into an export",
                 hint=f"put it into the variable QUIRE_{setting.name.upper().replace('.', '_')}",

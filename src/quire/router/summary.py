@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 WORDS = 100  # from which a passage is full; one ends with its paragraph or section
 MOST_PASSAGES = 64  # of one module; of a longer text the beginning counts
-LINK = re.compile(r"\]\([^)\s]*\)|https?://\S+")
+LINK = re.compile(r"\]\((?:[^()\s]|\([^()\s]*\))*\)|https?://\S+")
 PARAGRAPHS = re.compile(r"\n[ \t]*\n")
 
 

@@ -38,7 +38,7 @@ _KNOWN = (
         Denial("of the access key and its secret one is missing", "set both, or neither"),
     ),
     (
-        r"Failed to read .*token file",
+        r"Failed to read [^\n]{0,500}token file",
         Denial("the file that the credentials are fetched with cannot be read", "check AWS_*_TOKEN_FILE"),
     ),
     (

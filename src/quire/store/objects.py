@@ -205,9 +205,9 @@ def one_line(error: Exception) -> str:
     Of an answer in XML its code and message stay: others of its elements repeat keys and tokens.
     """
     first = str(error).partition("Debug source:")[0]
-    told = re.sub(r"<(?!/|(?:Error|Code|Message)>)[^>]*>[^<]*", " ", first)
+    told = re.sub(r"<(?!/|(?:Error|Code|Message)>)[^<>]*>[^<]*", " ", first)
     without = re.sub(r"\?[^\s\"')]*", "", told)
-    return " ".join(re.sub(r"<[^>]*>", " ", without).split())[:500]
+    return " ".join(re.sub(r"<[^<>]*>", " ", without).split())[:500]
 
 
 def _refused(told: str) -> bool:

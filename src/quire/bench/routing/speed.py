@@ -1,9 +1,9 @@
 """How long each stage takes, with very many modules.
 
 The physics: hints and keywords are looked up in dictionaries, so their time depends on the length of the question and
-not on the number of modules. Expressions run only if a literal that they need is in the question; those without one
-run always. The two learned stages add up, for each feature of the question, the list of modules or passages that have
-it: time grows with the lists, whose entries are 8 bytes each. Everything runs in one thread of Python and numpy.
+not on the number of modules. RE2 looks for the texts that expressions need, all at once, and runs those that may
+match. The two learned stages add up, for each feature of the question, the list of modules or passages that have it:
+time grows with the lists, whose entries are 8 bytes each. Everything runs in one thread of Python and numpy.
 
 Each question is timed by itself, its reading included, and figures are percentiles over questions: a mean would hide
 what one caller waits. Garbage is collected as in a server that runs.
