@@ -33,11 +33,12 @@ def empty(file: Path) -> None:
 
 
 def overwrite(file: Path) -> None:
-    """As `cp other file` or `rsync --inplace`: the inode stays, and so does the length."""
+    """As `cp other file` or `rsync --inplace`: the inode stays, and so does the length. Numbers are in other places."""
     with file.open("r+b") as opened:
-        size = file.stat().st_size
         opened.seek(4096)
-        opened.write(os.urandom(size - 4096))
+        content = opened.read()
+        opened.seek(4096)
+        opened.write(content[512:] + content[:512])
 
 
 def overwrite_in_secret(file: Path) -> None:
@@ -144,6 +145,17 @@ def test_without_looks_in_between_the_end_of_an_answer_and_the_next_lease_find_i
         change(shard)
         assert answers["prices"]() == "module_changed"
     assert asked(server, "prices")[0] == 500
+
+
+@pytest.mark.slow
+def test_a_whole_answer_of_other_bytes_is_not_given_out(own_shop: Path, start_server: StartServer) -> None:
+    shard = shard_of(own_shop, "prices")
+    server = start_server(own_shop, **{"pool.check_seconds": 0})
+    with ThreadPoolExecutor() as callers:
+        answer = callers.submit(asked, server, "prices", LONG)
+        assert eventually(lambda: server.metric("quire_answers_running") > 0)
+        overwrite(shard)
+        assert answer.result() == (503, "module_changed")
 
 
 def test_touched_files_with_the_same_bytes_go_on(own_shop: Path, start_server: StartServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from quire.store import FileSystem, file_system_of
+from quire.store import FileSystem, file_system_of, warn_of_network
 from quire.store.file_systems import is_elsewhere, kind_of
 
 MOUNTS = r"""
@@ -55,6 +55,17 @@ def test_mounts_are_read_as_the_system_writes_them(tmp_path: Path, path: str, ki
     mounts.write_text(MOUNTS.strip() + "\nnot a line\n")
     assert kind_of(path, mounts.read_text().splitlines()) == kind
     assert is_elsewhere(kind) == is_network
+
+
+def test_a_network_file_system_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "project").mkdir()
+    mounts = tmp_path / "mountinfo"
+    root = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+    mounts.write_text(f"{root}30 22 0:40 / {tmp_path}/project rw - nfs4 server:/export rw\n")
+    warn_of_network({"the model is": tmp_path, "the project's state is": tmp_path / "project" / ".quire"}, mounts)
+    [record] = caplog.records
+    assert record.getMessage().startswith("the project's state is on a network file system")
+    assert record.levelname == "WARNING"
 
 
 def test_this_machines_own_mounts_are_read() -> None:

@@ -134,6 +134,11 @@ class Gateway:
         if not self._loaded.is_set():
             raise _loading()
 
+    def check_weights(self) -> None:
+        """Raises ModelChanged once files of the loaded model are known to have changed."""
+        if self._runtime is not None:
+            self._runtime.model.check()
+
     def check_routes(self) -> None:
         """Raises RegistryError, RouteTableInvalid where no router can be made of the table in force."""
         self.runtime.answerer.routes.current()

@@ -160,7 +160,7 @@ CHECKS = (
     Check(
         "weights",
         "the model's files changed under this server: it must be restarted",
-        lambda gateway: gateway.runtime.model.check(),
+        lambda gateway: gateway.check_weights(),
     ),
     Check("registry", "the registry cannot be read", lambda gateway: gateway.project.follower.check()),
     Check("store", "the store cannot be read", lambda gateway: gateway.project.store.check()),

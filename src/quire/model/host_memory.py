@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAPS = Path("/proc/self/maps")
 MemoryKind = Literal["auto", "mapped", "copied"]
 
 
@@ -38,11 +39,11 @@ class HostMemory:
 
     def protect(self, files: Iterable[Path]) -> list[int]:
         """Guard what this process has mapped of `files`; the guard's slots."""
-        if self.guard is None:
+        if self.guard is None or not MAPS.exists():  # not Linux
             return []
         names = {str(file) for file in files}
         slots = []
-        for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in MAPS.read_text(encoding="utf-8", errors="replace").splitlines():
             addresses, *_, name = line.split(maxsplit=5)
             if name in names:
                 begin, end = (int(address, 16) for address in addresses.split("-"))

@@ -71,10 +71,10 @@ def kind_of(name: str, lines: Iterable[str]) -> str:
     return kind
 
 
-def warn_of_network(places: dict[str, Path]) -> None:
+def warn_of_network(places: dict[str, Path], mounts: Path = MOUNTS) -> None:
     """Log a line for each of `places`, by what lies there, that is on a network file system."""
     for what, place in places.items():
-        if (found := file_system_of(place)).is_network:
+        if (found := file_system_of(place, mounts)).is_network:
             log.warning(
                 "%s on a network file system: locks may fail or hold on this machine only, and changes by others are "
                 "noticed late; use a local disk, and an object store to share (docs/operating.md)",
