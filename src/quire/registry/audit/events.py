@@ -38,7 +38,7 @@ KINDS: dict[str, str] = {
     "key.create": "an API key was made",
     "key.revoke": "an API key was revoked",
     "answer.given": "a question and its answer, in their words (audit.texts)",
-    "project.export": "all of the project was read into an export, whose index has the digest",
+    "project.export": "the project was read into an export, whose index has the digest; outcome: how it ended",
     "project.import": "this registry was made from an export, whose index has the digest",
     "log.anchor": "the kept head of this log was set anew",
     "log.lost": "records that could not be kept, by kind",
