@@ -99,6 +99,7 @@ class Registry(View):
 
     def close(self) -> None:
         """Lets go of the database. May be called twice; other calls then raise RegistryUnreadable."""
+        self.audit.end()
         self._database.close()
 
     def __enter__(self) -> Self:
