@@ -29,7 +29,7 @@ from quire.errors import GoldenNotRun, InvalidSetting, SourceError
 from quire.registry import actor
 from quire.router import draft_routes, publish_routes
 from quire.settings import find_project, load_settings
-from quire.staleness import Assessment, Identity, assess, marks_of, recall, remember
+from quire.staleness import Assessment, Checkout, Identity, assess, recall, remember
 from quire.stopping import at_exit
 from quire.store import warn_of_network
 
@@ -61,15 +61,24 @@ class Project:
     """One project: its settings, registry and store at once, its model when it is first needed. Use it with `with`."""
 
     def __init__(
-        self, settings: Settings, *, say: Callable[[str], None] | None = None, outlasts_registry: bool = True
+        self,
+        settings: Settings,
+        *,
+        say: Callable[[str], None] | None = None,
+        outlasts_registry: bool = True,
+        registry: Registry | None = None,
     ) -> None:
         """`say`: told about slow first-time work, such as fetching the default model.
 
         `outlasts_registry`: answer from a copy of a registry on a server, which serves on while that is gone. It takes
         time to make: without it the server is asked itself, which is better for a few questions.
+
+        `registry`: an open registry, which the caller closes; default: that of the settings.
         """
         self.settings = settings
-        self.registry: Registry = wiring.open_registry(settings)
+        self.registry: Registry = registry or wiring.open_registry(settings)
+        self._owns_registry = registry is None
+        self._checkout = Checkout(settings, actor=actor())
         self.recorder = wiring.open_recorder(settings, self.registry)
         self.follower = wiring.open_follower(settings, self.registry)
         self.access = wiring.open_access(self.follower, self.recorder.tell_access)
@@ -190,18 +199,21 @@ class Project:
         """Log where state or model lie on a network file system, which may have no locks and shows changes late."""
         warn_of_network({"the project's state is": self.settings.state, "the model is": self.source.directory})
 
-    def narrow(self) -> list[VersionRecord]:
+    def narrow(self, checkout: Checkout | None = None) -> list[VersionRecord]:
         """Take readers away from what is compiled, where `acl` leaves them out by now: at once, on every gateway.
 
         Gives the versions that changed. Who may read more than before waits for the version that says so. Mutates the
         registry; the route table follows, where the sources can be read.
+
+        `checkout`: that of a server which reports by itself.
         """
         declared = {spec.module_id: spec.scope for spec in self.settings.modules}
-        changed = self.registry.narrow(declared, actor=actor())
+        reporting = checkout or self._checkout
+        changed = reporting.report_acls(self.registry, declared)
         if changed:
             # Nobody gets in by an old table: who may read is asked of the version.
             with suppress(SourceError, InvalidSetting):
-                publish_routes(self.settings, self.registry, actor=actor(), reason="acl changed")
+                publish_routes(self.settings, self.registry, actor=reporting.actor, reason="acl changed")
         return changed
 
     def assess(self, read: Mapping[str, Sequence[Document]] | None = None) -> list[Assessment]:
@@ -212,9 +224,14 @@ class Project:
         """
         return assess(self.settings, self.registry, self.identify(), read=read)
 
-    def mark(self, read: Mapping[str, Sequence[Document]] | None = None) -> list[VersionRecord]:
-        """Note in the registry what is stale, for all gateways; gives the versions of which that is news. Mutates."""
-        return self.registry.mark(marks_of(self.assess(read)), actor=actor())
+    def mark(
+        self, read: Mapping[str, Sequence[Document]] | None = None, *, checkout: Checkout | None = None
+    ) -> list[VersionRecord]:
+        """Note in the registry what is stale, for all gateways; gives the versions of which that is news. Mutates.
+
+        Leaves out versions that this checkout never agreed with. `checkout`: that of a server which reports by itself.
+        """
+        return (checkout or self._checkout).report_stale(self.registry, self.assess(read))
 
     def test(
         self,
@@ -352,7 +369,8 @@ class Project:
         self.follower.close()
         if self.redis:
             self.redis.close()
-        self.registry.close()
+        if self._owns_registry:
+            self.registry.close()
 
     def __enter__(self) -> Self:
         return self

@@ -310,3 +310,28 @@ def test_links_in_a_directory_are_not_followed(lived: Path, tmp_path: Path) -> N
     with pytest.raises(BackupInvalid, match=r"quire\.toml"):
         bring(str(tmp_path / "shop"), tmp_path / "there")
     assert not (tmp_path / "there").exists()
+
+
+def test_an_export_is_one_record_that_says_how_it_ended(shop: Path, tmp_path: Path) -> None:
+    def records(root: Path) -> list[dict[str, object]]:
+        with open_project(root) as project:
+            found = [r for r in project.registry.audit.each() if r.kind.startswith("project.")]
+            return [{"what": r.what, "why": r.why, **r.details} for r in found]
+
+    good, bad = str(tmp_path / "good.tar"), str(tmp_path / "bad.tar")
+    export(shop, good)
+    (done,) = records(shop)
+    assert (done["what"], done["outcome"]) == (good, "complete")
+    victim = next((shop / ".quire" / "artifacts").rglob("kv-00000.safetensors"))
+    whole = victim.read_bytes()
+    victim.chmod(0o644)
+    victim.write_bytes(whole[:-1] + b"!")
+    with pytest.raises(ChecksumMismatch):
+        export(shop, bad)
+    (_, failed) = records(shop)
+    assert (failed["what"], failed["outcome"]) == (bad, "failed")
+    assert "kv-00000" in str(failed["why"])
+    assert failed["bytes"] < done["bytes"]  # type: ignore[operator]
+    bring(good, tmp_path / "there")
+    (brought,) = records(tmp_path / "there")
+    assert (brought["what"], brought["outcome"]) == (good, "complete")

@@ -50,6 +50,18 @@ def test_routes_that_are_declared_otherwise_are_shown(root: Path, quire: Quire) 
     assert quire("status", "--check", "--project", root).code == 0
 
 
+def test_a_checkout_that_built_nothing_of_it_is_told_so(root: Path, quire: Quire) -> None:
+    """Stale it is here as well; but servers of this checkout do not mark it."""
+    (root / "knowledge" / "prices.md").write_text("A bolt costs 4 pounds.")
+    assert not by_name(quire("status", "--json", "--project", root).json)["prices"]["built_elsewhere"]
+    (root / ".quire" / "checkout.json").unlink()  # as in a fresh clone
+    rows = by_name(quire("status", "--json", "--project", root).json)
+    assert {name for name, row in rows.items() if row["built_elsewhere"]} == {"prices"}
+    assert rows["prices"]["state"] == "stale"
+    said = quire("status", "--project", root).out
+    assert "not built from this checkout, whose servers do not mark them: prices" in said
+
+
 def test_a_stale_module_is_shown_with_its_children_and_the_cost(root: Path, quire: Quire) -> None:
     (root / "knowledge" / "company.md").write_text("Norrvik sells nuts.")
     unknown = quire("status", "--json", "--project", root).json

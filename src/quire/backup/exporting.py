@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,17 @@ from quire.backup.archives import compared, entry_of
 from quire.backup.contract import PIECE, Target
 from quire.backup.files import project_files
 from quire.backup.index import Entry, Index, artifact_of, place_of
-from quire.errors import ArtifactNotFound, ArtifactUnreadable, BackupInvalid, ChecksumMismatch, StoreError
-from quire.registry import AuditEvent, actor, dump_registry
+from quire.errors import ArtifactNotFound, ArtifactUnreadable, BackupInvalid, ChecksumMismatch, QuireError, StoreError
+from quire.registry import AuditEvent, actor, dump_registry, recordable
 
 if TYPE_CHECKING:
     from quire.registry import Registry, VersionRecord
     from quire.settings import Settings
     from quire.store import Store
+
+log = logging.getLogger(__name__)
+
+LONGEST_WHY = 400  # characters of an error, in the audit log
 
 
 @dataclass(slots=True)
@@ -51,7 +56,7 @@ def export_project(
     by: str | None = None,
 ) -> Exported:
     """Write everything to `target`, every byte compared with its digest on the way. Mutates nothing else but the audit
-    log, which says so before the first byte goes.
+    log, which has one record of it: that it is complete, before anybody can see it as an export, or how it failed.
 
     `tell`: bytes so far, and of all. `by`: who exports; default: whoever is at this machine.
 
@@ -73,14 +78,18 @@ def export_project(
         entries += [entry for record in records.values() for entry in _artifact_entries(record)]
         index = Index(dumped.revision, dumped.head, tuple(sorted(entries, key=lambda entry: place_of(entry.name))))
         event = _event(by or actor(), target.place, index, len(dumped.records))
-        registry.audit.record([event])
         done = 0
-        target.start(index)
-        with _Leases(store) as leases:
-            for entry in index.entries:
-                target.add(entry, partial(_read, entry, files, rows, leases))
-                done += entry.bytes
-                tell(done, index.size)
+        try:
+            target.start(index)
+            with _Leases(store) as leases:
+                for entry in index.entries:
+                    target.add(entry, partial(_read, entry, files, rows, leases))
+                    done += entry.bytes
+                    tell(done, index.size)
+        except BaseException as error:
+            _record_failure(registry, event, done, error)
+            raise
+        registry.audit.record([event])
         target.finish()
     return Exported(len(dumped.records), len(records), len(files), index.size, str(dumped.head), event.digest, left_out)
 
@@ -92,8 +101,19 @@ def _event(who: str, place: str, index: Index, versions: int) -> AuditEvent:
         what=place,
         why="a copy was asked for",
         digest=digest_bytes(index.to_bytes()),
-        details={"head": str(index.head), "versions": versions, "bytes": index.size},
+        details={"head": str(index.head), "versions": versions, "bytes": index.size, "outcome": "complete"},
     )
+
+
+def _record_failure(registry: Registry, event: AuditEvent, done: int, error: BaseException) -> None:
+    """Record, in place of `event`, that the export ended with `error` after `done` bytes. Logs a record that cannot be
+    written, so that the caller gets `error`."""
+    why = error.message if isinstance(error, QuireError) else str(error) or "it was interrupted"
+    details = {**event.details, "bytes": done, "outcome": "failed"}
+    try:
+        registry.audit.record([replace(event, why=recordable(why[:LONGEST_WHY]), details=details)])
+    except QuireError as unwritten:
+        log.error("the failed export to %s is not in the audit log: %s", event.what, unwritten.message)
 
 
 def _artifact_entries(record: VersionRecord) -> Iterator[Entry]:

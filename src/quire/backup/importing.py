@@ -259,7 +259,7 @@ class _Import:
             what=self._source.place,
             why="what was there was given up for it" if self._replace else "a registry was made of it",
             digest=digest_bytes(self._index.to_bytes()),
-            details={"head": str(self._index.head), "bytes": self._index.size},
+            details={"head": str(self._index.head), "bytes": self._index.size, "outcome": "complete"},
         )
 
 

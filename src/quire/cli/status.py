@@ -13,8 +13,9 @@ from quire.cli.options import JsonOption, ProjectOption
 from quire.cli.screen import Screen, duration, moment, size, table
 from quire.cli.speed import recall_speed
 from quire.errors import ModulesOutdated, QuireError
+from quire.registry import actor
 from quire.router import undeclared_routes, unusable_rules
-from quire.staleness import assess, dragged_along, recall, recall_tokenizer, unproven
+from quire.staleness import Checkout, assess, dragged_along, recall, recall_tokenizer, unproven
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,10 +52,12 @@ def status(
             untested = unproven(catalogue.settings, catalogue.registry, found)
             routes = undeclared_routes(catalogue.settings, catalogue.registry)
             unusable = unusable_rules(catalogue.registry)
+        checkout = Checkout(catalogue.settings, actor=actor())
+        elsewhere = {o.spec.module_id for o in found if o.live and o.reasons and not checkout.agreed_with(o.live)}
         speed = recall_speed(catalogue.settings, identity.model)
     outdated = [one for one in found if not one.fresh or one.spec.module_id in untested]
     costs = {} if check or not outdated else _costs(project, identity, speed, screen)
-    rows = _values(found, untested, costs)
+    rows = _values(found, untested, elsewhere, costs)
     total = _total(list(costs.values()), speed)
     expiring = [one.spec.module_id for one in found if _expires_soon(one)]
     value = {
@@ -66,7 +69,10 @@ def status(
     }
     lines = [_route_lines(routes)] if routes else []
     screen.show(
-        value, *_tables(found, rows, total, expiring), *lines, *(f"{escape(one)} (left out)" for one in unusable)
+        value,
+        *_tables(found, rows, total, expiring, elsewhere),
+        *lines,
+        *(f"{escape(one)} (left out)" for one in unusable),
     )
     if check and (outdated or routes or unusable):
         names = ", ".join(one.spec.module_id for one in outdated)
@@ -150,7 +156,7 @@ def _total(costs: Sequence[dict[str, Any]], speed: float | None) -> dict[str, An
 
 
 def _values(
-    found: Sequence[Assessment], untested: dict[str, Reason], costs: dict[str, dict[str, Any]]
+    found: Sequence[Assessment], untested: dict[str, Reason], elsewhere: set[str], costs: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
     behind = dragged_along(found)
     tests = {name: (reason,) for name, reason in untested.items()}
@@ -166,6 +172,7 @@ def _values(
             "problem": one.problem or None,
             "drags": behind[one.spec.module_id] if one.reasons else [],
             "when_stale": one.spec.stale,
+            "built_elsewhere": one.spec.module_id in elsewhere,
             "marked_since": one.live.stale.since.isoformat() if one.live and one.live.stale else None,
             "expires_at": one.live.expires_at.isoformat() if one.live and one.live.expires_at else None,
             "expired": one.expired,
@@ -176,7 +183,11 @@ def _values(
 
 
 def _tables(
-    found: Sequence[Assessment], rows: Sequence[dict[str, Any]], total: dict[str, Any], expiring: Sequence[str]
+    found: Sequence[Assessment],
+    rows: Sequence[dict[str, Any]],
+    total: dict[str, Any],
+    expiring: Sequence[str],
+    elsewhere: set[str],
 ) -> list[RenderableType]:
     if not found:
         return ["no modules are declared in quire.toml"]
@@ -198,6 +209,9 @@ def _tables(
             _time(cost["seconds"], cost["tokens"]) if cost else "",
         )
     soon = [f"within a week expire: {', '.join(expiring)}"] if expiring else []
+    if elsewhere:
+        names = escape(", ".join(sorted(elsewhere)))
+        soon.append(f"not built from this checkout, whose servers do not mark them: {names}")
     behind = sum(row["state"] != "current" for row in rows)
     counts = f"{behind} of {len(rows)} modules are not up to date"
     if not any(row["rebuild"] for row in rows):

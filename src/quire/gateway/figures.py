@@ -185,6 +185,13 @@ FIGURES = (
     Figure(_REGISTRY, "quire_module_versions", "gauge", "versions, by state", ("state",)),
     Figure(_REGISTRY, "quire_modules_pinned", "gauge", "versions protected from garbage collection"),
     Figure(_REGISTRY, "quire_modules_stale", "gauge", "live modules that are stale, by trigger", ("trigger",)),
+    Figure(
+        _REGISTRY,
+        "quire_modules_built_elsewhere",
+        "gauge",
+        "live modules that were not built from this server's checkout, so that it does not report on them; absent "
+        "where `server.watch_seconds` is 0",
+    ),
     Figure(_REGISTRY, "quire_modules_expired", "gauge", "live modules whose time is over"),
     Figure(
         _REGISTRY,

@@ -77,7 +77,7 @@ class Gateway:
             self.authenticator.check()
         except TokenKeysMissing as error:  # they may come yet, and API keys open meanwhile
             log.warning("tokens cannot be checked", extra=fields(why=error.message, hint=error.hint))
-        self.metrics.observed.watch(runtime)
+        self.metrics.observed.watch(runtime, self._watch)
         self._runtime = runtime
         if (which := self.project.settings["server.open_modules"]) != "none":
             open_modules(self, which)

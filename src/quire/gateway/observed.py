@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from quire.gateway.watching import StalenessWatch
     from quire.project import Project
     from quire.scheduler import Steps
     from quire.wiring import Runtime
@@ -34,10 +35,11 @@ class Observed(Collector):
         self._project = project
         self._counts = LastCounts(project.registry.counts)
         self._runtime: Runtime | None = None
+        self._sources: StalenessWatch | None = None
 
-    def watch(self, runtime: Runtime) -> None:
-        """From now on there is an engine to be read."""
-        self._runtime = runtime
+    def watch(self, runtime: Runtime, sources: StalenessWatch | None) -> None:
+        """From now on there is an engine to be read. `sources`: the watch of the sources, if there is one."""
+        self._runtime, self._sources = runtime, sources
 
     def collect(self) -> Iterator[Metric]:
         if self._runtime:
@@ -47,6 +49,8 @@ class Observed(Collector):
             yield _family("quire_registry_applied_generation", followed.generation)
             yield _family("quire_registry_seen_seconds", followed.behind_seconds)
         yield from self._of_registry(followed.error is None)
+        if self._sources:
+            yield _family("quire_modules_built_elsewhere", self._sources.foreign)
         records = self._project.recorder.state()
         yield _family("quire_audit_waiting", records.waiting)
         yield _family("quire_audit_written_total", records.written)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from quire.errors import QuireError
 from quire.project import Project
+from quire.registry import server_actor
 from quire.settings import PROJECT_FILE, load_settings
-from quire.staleness import look
+from quire.staleness import Checkout, look
 from quire.telemetry import fields
 
 if TYPE_CHECKING:
@@ -31,13 +32,17 @@ def open_watch(project: Project) -> StalenessWatch | None:
 
 class StalenessWatch:
     """A thread that looks every some seconds whether a file was touched that modules are made of, or the registry
-    changed, and then notes what is stale and takes readers away whom an acl leaves out. Start it once."""
+    changed, and then notes what is stale and takes readers away whom an acl leaves out, as far as this checkout may.
+    Start it once."""
 
     def __init__(self, settings: Settings, registry: Registry, interval: float) -> None:
         """`interval`: seconds."""
         self._settings = settings
-        self._registry = registry
+        self.registry = registry
         self._interval = interval
+        self._checkout = Checkout(settings, actor=server_actor(), machine=True)
+        self._seen: tuple[Stamps, int] | None = None
+        self._logged: set[str] = set()  # versions that were logged as foreign
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="quire-watch", daemon=True)
 
@@ -50,31 +55,51 @@ class StalenessWatch:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def foreign(self) -> int:
+        """How many live versions this checkout never agreed with, so that it does not report on them."""
+        return len(self._checkout.foreign)
+
+    def look(self) -> None:
+        """Look once, and report what changed. Mutates the registry. Raises QuireError; the next look tries again.
+
+        It takes the stamps before it reads the sources, so that the next look sees what changes in between.
+        """
+        stamps = look(self._settings)
+        file = str(self._settings.root / PROJECT_FILE)
+        if self._seen is None or stamps.get(file) != self._seen[0].get(file):
+            self._settings = _reread(self._settings)
+            stamps = look(self._settings)
+        generation = self.registry.generation()
+        if self._seen != (stamps, generation) or self._checkout.has_due(self.registry):
+            with Project(self._settings, registry=self.registry) as project:
+                for record in project.narrow(self._checkout):
+                    log.warning(
+                        "readers were taken away", extra=fields(module=str(record.ref), to=str(record.narrowed))
+                    )
+                _tell(project.mark(checkout=self._checkout))
+            self._log_foreign()
+            self._seen = stamps, generation
+        self.registry.audit.record(())  # the counts of folded records whose window is over
+
     def _run(self) -> None:
-        seen: tuple[Stamps, int] | None = None
         while True:
             try:
-                seen = self._look(seen)
+                self.look()
             except QuireError as error:  # looked at again after the interval; what was known stays
                 log.warning("staleness cannot be told", extra=fields(why=error.message, hint=error.hint))
             if self._stop.wait(self._interval):
                 return
 
-    def _look(self, seen: tuple[Stamps, int] | None) -> tuple[Stamps, int]:
-        """What was there before it was looked at, so that whatever changes meanwhile is seen the next time."""
-        stamps = look(self._settings)
-        file = str(self._settings.root / PROJECT_FILE)
-        if seen is None or stamps.get(file) != seen[0].get(file):
-            self._settings = _reread(self._settings)
-            stamps = look(self._settings)
-        generation = self._registry.generation()
-        if seen == (stamps, generation):
-            return seen
-        with Project(self._settings) as project:
-            for record in project.narrow():
-                log.warning("readers were taken away", extra=fields(module=str(record.ref), to=str(record.narrowed)))
-            _tell(project.mark())
-        return stamps, generation
+    def _log_foreign(self) -> None:
+        """Each version once."""
+        foreign = self._checkout.foreign
+        for name in foreign.keys() - self._logged:
+            log.warning(
+                "a live version was not built from this checkout, which does not report on it",
+                extra=fields(module=name, triggers=",".join(foreign[name])),
+            )
+        self._logged = set(foreign)
 
 
 def _reread(settings: Settings) -> Settings:

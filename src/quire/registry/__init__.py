@@ -6,7 +6,7 @@ catalogue     finding versions            lifecycle    states and the ways betwe
 registration  entering versions           rollback     going back by history
 retention     pins, forgetting            history      what became of modules
 staleness     why a version is stale      invalidation  noting it, taking readers away
-audit         the chain of records        actor        who is at the keyboard
+audit         the chain of records        actor        who makes a change
 view          what of it is within a reach   keys        API keys
 moving        dumping and loading all of it (dumping)
 integrity     what fsck asks                 routes       route tables, and the way back
@@ -20,13 +20,14 @@ canaries, canary_rows, figures   a candidate beside the live version
 schema, rows  tables and their columns    migrations   the schema's past
 """
 
-from quire.registry.actor import actor
+from quire.registry.actor import actor, server_actor
 from quire.registry.audit import (
     KINDS,
     AuditEvent,
     AuditFilter,
     AuditLog,
     AuditRecord,
+    Folding,
     Head,
     Recorder,
     RecorderState,
@@ -74,6 +75,7 @@ __all__ = [
     "Canary",
     "Dumped",
     "Finding",
+    "Folding",
     "Follower",
     "FollowerState",
     "GatewayState",
@@ -102,6 +104,7 @@ __all__ = [
     "load_registry",
     "moment_of",
     "recordable",
+    "server_actor",
     "telling",
     "triggers_of",
 ]

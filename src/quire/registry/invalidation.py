@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -29,10 +29,16 @@ class Mark:
     then: WhenStale
 
 
-def mark(connection: Connection, marks: Iterable[Mark], *, actor: str) -> list[VersionRecord]:
+Admits = Callable[[AuditEvent], bool]
+
+
+def mark(
+    connection: Connection, marks: Iterable[Mark], *, actor: str, admits: Admits | None = None
+) -> list[VersionRecord]:
     """Brings the marks of some versions up to date; gives the records that changed. Versions that are gone are skipped.
 
-    `since` stays what it was as long as a version is stale without a break.
+    `since` stays what it was as long as a version is stale without a break. `admits`: for a machine:
+    whether it may change or clear a mark now. A new mark needs no permission.
     """
     changed: list[VersionRecord] = []
     for one in marks:
@@ -41,11 +47,15 @@ def mark(connection: Connection, marks: Iterable[Mark], *, actor: str) -> list[V
             continue
         since = record.stale.since if record.stale else datetime.now(UTC)
         stale = Staleness(since, one.then, one.reasons) if one.reasons else None
-        connection.execute(versions.update().where(_is(record)).values(stale=stale.to_text() if stale else None))
         marked = replace(record, stale=stale)
         why = "; ".join(map(str, one.reasons)) or "it is what its inputs say again"
         details = {"triggers": list(stale.triggers), "then": stale.then} if stale else {}
-        _note(connection, marked, "invalidation.stale" if stale else "invalidation.cleared", actor, why, details)
+        kind = "invalidation.stale" if stale else "invalidation.cleared"
+        event = _event(marked, kind, actor, why, details, machine=admits is not None)
+        if admits and record.stale and not admits(event):
+            continue
+        connection.execute(versions.update().where(_is(record)).values(stale=stale.to_text() if stale else None))
+        chain.append(connection, event)
         changed.append(marked)
     return changed
 
@@ -81,20 +91,31 @@ def is_to_narrow(connection: Connection, declared: Mapping[str, Scope]) -> bool:
     return False
 
 
-def narrow(connection: Connection, declared: Mapping[str, Scope], *, actor: str) -> list[VersionRecord]:
+def narrow(
+    connection: Connection, declared: Mapping[str, Scope], *, actor: str, admits: Admits | None = None
+) -> list[VersionRecord]:
     """Lets only readers within `declared` read what there is of these modules; gives the records that changed.
 
-    Nobody gets to read what he could not before: a wider acl waits for the version that says so.
+    Nobody gets to read what he could not before: a wider acl waits for the version that says so. `admits`: for a
+    machine: whether it may give readers back now. To take them away needs no permission.
     """
     changed: list[VersionRecord] = []
     for module_id, scope in declared.items():
-        for record in narrowing(catalogue.records(connection, catalogue.of_module(module_id)), scope):
+        records = catalogue.records(connection, catalogue.of_module(module_id))
+        before = {record.version: record.narrowed for record in records}
+        for record in narrowing(records, scope):
             value = None if record.narrowed is None else scope_text(record.narrowed)
-            connection.execute(versions.update().where(_is(record)).values(narrowed=value))
             why = f"the acl of {module_id} is {scope} now, this version says {record.scope}"
             if record.narrowed is None:
                 why = f"the acl of {module_id} is {scope}, as this version says"
-            _note(connection, record, "invalidation.narrowed", actor, why, {"to": str(record.narrowed or record.scope)})
+            details = {"to": str(record.narrowed or record.scope)}
+            event = _event(record, "invalidation.narrowed", actor, why, details, machine=admits is not None)
+            kept = before[record.version]
+            gives_back = kept is not None and not scope_within(record.narrowed or record.scope, kept)
+            if admits and gives_back and not admits(event):
+                continue
+            connection.execute(versions.update().where(_is(record)).values(narrowed=value))
+            chain.append(connection, event)
             changed.append(record)
     return changed
 
@@ -109,19 +130,17 @@ def _is(record: VersionRecord) -> ColumnElement[bool]:
     return (versions.c.module_id == record.module_id) & (versions.c.version == record.version)
 
 
-def _note(
-    connection: Connection, record: VersionRecord, kind: str, actor: str, why: str, details: Mapping[str, object]
-) -> None:
-    chain.append(
-        connection,
-        AuditEvent(
-            kind=kind,
-            who=actor,
-            what=str(record.ref),
-            why=why if len(why) <= chain.LONGEST_TEXT else f"{why[: chain.LONGEST_TEXT - 3]}...",
-            digest=record.digest,
-            tenant=tenant_of(record.scope, record.tenant_id),
-            module=record.module_id,
-            details=details,
-        ),
+def _event(
+    record: VersionRecord, kind: str, actor: str, why: str, details: Mapping[str, object], *, machine: bool
+) -> AuditEvent:
+    return AuditEvent(
+        kind=kind,
+        who=actor,
+        what=str(record.ref),
+        why=why if len(why) <= chain.LONGEST_TEXT else f"{why[: chain.LONGEST_TEXT - 3]}...",
+        digest=record.digest,
+        tenant=tenant_of(record.scope, record.tenant_id),
+        module=record.module_id,
+        details=details,
+        machine=machine,
     )

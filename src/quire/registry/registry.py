@@ -99,6 +99,7 @@ class Registry(View):
 
     def close(self) -> None:
         """Lets go of the database. May be called twice; other calls then raise RegistryUnreadable."""
+        self.audit.end()
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -177,30 +178,46 @@ class Registry(View):
         with self.audit.writing() as connection:
             return rollback.roll_back(connection, module_id, to, actor=actor, reason=reason)
 
-    def mark(self, marks: Iterable[Mark], *, actor: str) -> list[VersionRecord]:
+    def mark(self, marks: Iterable[Mark], *, actor: str, machine: bool = False) -> list[VersionRecord]:
         """Notes which versions are stale and which are not; gives the records that changed. Mutates if any did.
+
+        `machine`: a server reports by itself. The registry takes a new mark at once. It refuses to change or clear a
+        mark more often than the audit log takes records of that (`audit.folding`); `differing` then still has the mark.
 
         Records `invalidation.stale` and `invalidation.cleared`.
         """
-        marks = list(marks)
-        with self._database.reading() as connection:
-            news = invalidation.news(connection, marks)
-        if not news:
+        if not (news := self.differing(marks)):
             return []
         with self.audit.writing() as connection:
-            return invalidation.mark(connection, news, actor=actor)
+            return invalidation.mark(
+                connection, news, actor=actor, admits=self.audit.folding.admits if machine else None
+            )
 
-    def narrow(self, declared: Mapping[str, Scope], *, actor: str) -> list[VersionRecord]:
+    def differing(self, marks: Iterable[Mark]) -> list[Mark]:
+        """Those of `marks` that differ from what the registry holds. Reads little."""
+        marks = list(marks)
+        with self._database.reading() as connection:
+            return invalidation.news(connection, marks) if marks else []
+
+    def narrow(self, declared: Mapping[str, Scope], *, actor: str, machine: bool = False) -> list[VersionRecord]:
         """Lets only readers within the `declared` scopes read what there is of these modules; gives the records that
         changed. Mutates if any did: whoever is not within may not read them from then on, on any gateway.
 
+        `machine`: a server does it by itself. It takes readers away at once; the registry refuses to give them back
+        more often than the audit log takes records of that.
+
         Records `invalidation.narrowed`.
         """
-        with self._database.reading() as connection:
-            if not invalidation.is_to_narrow(connection, declared):
-                return []
+        if not self.is_to_narrow(declared):
+            return []
         with self.audit.writing() as connection:
-            return invalidation.narrow(connection, declared, actor=actor)
+            admits = self.audit.folding.admits if machine else None
+            return invalidation.narrow(connection, declared, actor=actor, admits=admits)
+
+    def is_to_narrow(self, declared: Mapping[str, Scope]) -> bool:
+        """Whether `narrow` would change something. Reads little."""
+        with self._database.reading() as connection:
+            return invalidation.is_to_narrow(connection, declared)
 
     def rollback_target(self, module_id: str, to: str | None = None) -> VersionRecord:
         """The version that `rollback` would make live. Raises as that."""

@@ -233,8 +233,7 @@ SETTINGS = (
     Setting(
         "server.watch_seconds",
         5.0,
-        "how often a server looks for changed sources, to mark what is stale; 0: never, for one that has other sources "
-        "than those that are built",
+        "how often a server looks for changed sources, to mark what was built from them as stale; 0: never",
         least=0,
         most=3600,
     ),

@@ -4,11 +4,13 @@ inputs       what goes into a module's key           identity    the model and t
 family       parents, children, the order of a build
 differences  by which triggers two sets of inputs differ
 assessing    every declared module compared with its live version
+checkout     what of that one checkout may report to the registry
 proving      whether what is live has passed its golden tests as they are now
 watching     whether a file that decides it was touched
 """
 
-from quire.staleness.assessing import Assessment, assess, dragged_along, marks_of
+from quire.staleness.assessing import Assessment, assess, dragged_along
+from quire.staleness.checkout import Checkout
 from quire.staleness.differences import compare_inputs
 from quire.staleness.family import check_scope, in_build_order
 from quire.staleness.identity import Identity, Stamps, places_of, recall, recall_tokenizer, remember, stamps_of
@@ -18,6 +20,7 @@ from quire.staleness.watching import look, wait_for_change
 
 __all__ = [
     "Assessment",
+    "Checkout",
     "Identity",
     "Stamps",
     "assess",
@@ -27,7 +30,6 @@ __all__ = [
     "in_build_order",
     "inputs_of",
     "look",
-    "marks_of",
     "places_of",
     "recall",
     "recall_tokenizer",

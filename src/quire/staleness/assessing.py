@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quire import sources
 from quire.artifact import key_of
 from quire.errors import SourceError
-from quire.registry import Mark, Reason
+from quire.registry import Reason
 from quire.staleness.differences import compare_inputs
 from quire.staleness.family import in_build_order
 from quire.staleness.inputs import inputs_of
@@ -84,15 +84,6 @@ def dragged_along(assessments: Iterable[Assessment]) -> dict[str, list[str]]:
             below[ancestor].append(name)
             ancestor = parents[ancestor]
     return below
-
-
-def marks_of(assessments: Iterable[Assessment]) -> list[Mark]:
-    """What the registry is to be told. Nothing of modules about which nothing is known."""
-    return [
-        Mark(one.live.module_id, one.live.version, one.reasons, one.spec.stale)
-        for one in assessments
-        if one.live and not one.problem
-    ]
 
 
 def _reasons(

@@ -40,10 +40,11 @@ KINDS: dict[str, str] = {
     "key.create": "an API key was made",
     "key.revoke": "an API key was revoked",
     "answer.given": "a question and its answer, in their words (audit.texts)",
-    "project.export": "all of the project was read into an export, whose index has the digest",
+    "project.export": "the project was read into an export, whose index has the digest; outcome: how it ended",
     "project.import": "this registry was made from an export, whose index has the digest",
     "log.anchor": "the kept head of this log was set anew",
     "log.lost": "records that could not be kept, by kind",
+    "log.folded": "a machine repeated itself: how many further records of one kind were not written, and when",
 }
 # What says something about requests and copies. All else changes what Quire is, and so counts in `Registry.generation`.
 NO_CHANGES = {
@@ -56,6 +57,7 @@ NO_CHANGES = {
     "project.export",
     "project.import",
     "log.lost",
+    "log.folded",
     "log.anchor",
 }
 
@@ -76,7 +78,8 @@ class AuditEvent:
 
     `what`: the thing it was done to, such as ``billing@1f3c09aa7d21`` or ``key 3f9a``. `module`: the module that is
     concerned, if one is. `tenant`: whose auditors may read it; "": those of the whole installation. `digest`: of the
-    bytes concerned. `details`: plain JSON. `at`: when, in UTC; None: when it is written.
+    bytes concerned. `details`: plain JSON. `at`: when, in UTC; None: when it is written. `machine`: a server did it by
+    itself, without a person: its repetitions are folded (`audit.folding`).
     """
 
     kind: str
@@ -88,6 +91,7 @@ class AuditEvent:
     module: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     at: datetime | None = None
+    machine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from quire.errors import InvalidSetting, RegistryUnreadable
+from quire.errors import InvalidSetting, QuireError, RegistryUnreadable
 from quire.registry.audit import chain, checking
 from quire.registry.audit.anchor import Anchor
 from quire.registry.audit.checking import Verdict
 from quire.registry.audit.events import AuditEvent, AuditFilter, AuditRecord, Head
+from quire.registry.audit.folding import Folding
 from quire.registry.database import Database
 from quire.registry.outcomes import MADE, telling
 from quire.registry.records import Finding
@@ -33,6 +34,7 @@ class AuditLog:
         """`anchor`: where the head is kept; None: nowhere."""
         self._database = database
         self._anchor = anchor
+        self.folding = Folding()
         self._contradicted: Head | None = None
         self._told: list[Callable[[int], None]] = []
 
@@ -61,14 +63,30 @@ class AuditLog:
                 tell(generation)
 
     def record(self, events: Sequence[AuditEvent], *, again: bool = False) -> tuple[AuditRecord, ...]:
-        """Appends `events` in one transaction of their own. Mutates.
+        """Appends `events` in one transaction of their own, except those that are folded. Mutates.
+
+        Appends the counts of folded records, too, once their window is over, even with no `events`.
 
         `again`: an attempt before this one may have done it, and its answer never came; then nothing is appended.
         """
-        with self.writing() as connection:
-            if again and events and chain.holds(connection, events[0]):
+        admitted = [event for event in events if self.folding.admits(event)]
+        with self.folding.taken() as folds:
+            if not admitted and not folds:
                 return ()
-            return tuple([chain.append(connection, event) for event in events])
+            with self.writing() as connection:
+                if again and admitted and chain.holds(connection, admitted[0]):
+                    admitted = []
+                return (*_append_folds(connection, folds), *[chain.append(connection, event) for event in admitted])
+
+    def end(self) -> None:
+        """Appends the counts of all folded records. Mutates. Logs those that cannot be written."""
+        try:
+            with self.folding.taken(everything=True) as folds:
+                if folds:
+                    with self.writing() as connection:
+                        _append_folds(connection, folds)
+        except QuireError as error:
+            log.error("the number of folded audit records cannot be written: %s", error.message)
 
     def newest(self, wanted: AuditFilter = EVERYTHING, limit: int = 100) -> list[AuditRecord]:
         """The last `limit` records that `wanted` lets through, newest first. Raises InvalidSetting."""
@@ -145,6 +163,11 @@ class AuditLog:
             log.error("the audit log does not hold its kept head %s: run `quire audit verify`", kept)
         self._contradicted = kept
         return "contradicted"
+
+
+def _append_folds(connection: Connection, folds: Sequence[AuditEvent]) -> list[AuditRecord]:
+    """Skips those that an earlier attempt wrote although its answer never came."""
+    return [chain.append(connection, event) for event in folds if not chain.holds(connection, event)]
 
 
 def _anchored(connection: Connection, who: str, why: str) -> Head:

@@ -63,13 +63,15 @@ class Recorder:
         self._thread.start()
 
     def record(self, event: AuditEvent) -> None:
-        """Queue `event`, stamped now. Never waits: a full queue counts it as lost.
+        """Queue `event`, stamped now, unless it is folded. Never waits: a full queue counts it as lost.
 
         Raises:
             RecordInvalid: it could never be written, as `AuditLog.record` would say too.
         """
         check(event)
-        event = replace(event, at=event.at or datetime.now(UTC))
+        if not self._audit.folding.admits(event):
+            return
+        event = replace(event, at=event.at or datetime.now(UTC), machine=False)  # folded once, not at each attempt
         with self._changed:
             if self._closing or len(self._waiting) >= self._most:
                 self._lose(event.kind)
