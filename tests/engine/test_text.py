@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from quire.engine.refusing import LONGEST_STOP, MOST_STOPS
 from quire.engine.text import Detokenizer, StopStrings
 from quire.model import LoadedModel, TextTokenizer
 
@@ -124,3 +126,16 @@ def test_text_is_kept_back_only_while_it_may_become_a_stop_string() -> None:
     assert stream.push("Quest") == ("", False)
     assert stream.push(" is over") == ("\nQuest is over", False)
     assert stream.push("\nQuestion: next") == ("", True)
+
+
+def test_long_stop_strings_cost_no_more_than_short_ones() -> None:
+    """In text that always looks as if a stop string had begun."""
+
+    def seconds(length: int) -> float:
+        stream = StopStrings(["a" * (length - 1) + end for end in "bcde"[:MOST_STOPS]])
+        began = time.thread_time()
+        for _ in range(20_000):
+            stream.push("aaaa")
+        return time.thread_time() - began
+
+    assert seconds(LONGEST_STOP) < 10 * seconds(8)
