@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 INCOMPLETE = "\ufffd"
+PATIENCE = 16  # tokens that are kept back for a character to become complete; it has four bytes at most
 
 
 class Detokenizer:
@@ -27,6 +28,8 @@ class Detokenizer:
         """The text that `token_id` completes, often "" in the middle of a character. Mutates."""
         self._ids.append(token_id)
         known, now = self._window()
+        if now.endswith(INCOMPLETE) and len(self._ids) - self._told > PATIENCE:
+            return self._broken(known, now)
         if now.endswith(INCOMPLETE) or len(now) <= len(known):
             return ""
         self._context, self._told = self._told, len(self._ids)
@@ -37,6 +40,15 @@ class Detokenizer:
         known, now = self._window()
         self._context, self._told = self._told, len(self._ids)
         return now[len(known) :]
+
+    def _broken(self, known: str, now: str) -> str:
+        """The beginning of bytes that are no text: only the last three tokens may still become a character. Mutates."""
+        for told in range(len(self._ids) - 3, len(self._ids) - 7, -1):
+            final = self._decode(self._ids[self._context : told])
+            if now.startswith(final):  # else it ends within a character
+                self._context, self._told = max(self._told, told - PATIENCE), told
+                return final[len(known) :]
+        return ""
 
     def _window(self) -> tuple[str, str]:
         return self._decode(self._ids[self._context : self._told]), self._decode(self._ids[self._context :])
