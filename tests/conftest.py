@@ -33,6 +33,7 @@ CHATML = (
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 LONG_TEXT = Path(__file__).parent / "data" / "long" / "lighthouse.md"
+CHAOS = os.environ.pop("QUIRE_CHAOS", "10")  # Quire refuses a variable that looks like a setting and is none
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Sources = Mapping[str, str]
 MakeProject = Callable[..., Path]
@@ -61,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def chaos_count() -> int | None:
     """How many cases a suite marked `chaos` tries; None: all of them."""
-    return int(os.environ.get("QUIRE_CHAOS", "10")) or None
+    return int(CHAOS) or None
 
 
 @pytest.fixture(scope="session")

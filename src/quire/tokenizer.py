@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
+from quire.allocator import give_back
 from quire.errors import LayoutMalformed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
 
 FIXED_DATE = "26 Jul 2024"  # what Llama 3's own template falls back on
+KNOWN_MARKERS = 1024  # texts of layouts whose ids are kept
+LONG = 1 << 16  # characters: texts from here on are tokenized one at a time, which takes hundreds of bytes a character
+COMPOSED = 4  # most characters that a canonical composition makes one
+# Parts of tokenizers that drop no character: each leaves as many as there were, or more.
+KEEPING = {"ByteLevel", "Digits", "Lowercase", "Metaspace", "NFD", "NFKD", "Prepend"}
 MARKUP = re.compile(r"[^\w\s].*[^\w\s]", re.DOTALL)  # an added token that looks like a marker: <think>, [INST]
 
 
@@ -26,7 +35,9 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Any, eos_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
-        self._lock = threading.Lock()  # each call sets what the library's tokenizer does with control tokens
+        self._turns = Turns()  # a call sets what the library's tokenizer does with control tokens
+        self._long = threading.Lock()
+        self._markers: dict[str, list[int]] = {}
         self._controls = {
             number: token.content
             for number, token in tokenizer.added_tokens_decoder.items()
@@ -43,7 +54,11 @@ class TextTokenizer:
 
     def markers(self, text: str) -> list[int]:
         """Token ids of a layout's own text, in which ``<|im_start|>`` and the like are control tokens."""
-        return self._encode(text, literal=False)
+        if (known := self._markers.get(text)) is None:
+            known = self._encode(text, literal=False)
+            if len(self._markers) < KNOWN_MARKERS:
+                self._markers[text] = known
+        return list(known)
 
     def words(self, text: str) -> list[int]:
         """Token ids of a document's or user's text, in which nothing is a control token.
@@ -58,8 +73,26 @@ class TextTokenizer:
         inside = "|".join(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in sorted(named))
         pieces = re.split(inside, text)
         if len(pieces) == 1:  # the library's own normalization made the name
-            pieces = list(text) if len(text) > 1 else []
+            pieces = [text[: len(text) // 2], text[len(text) // 2 :]] if len(text) > 1 else []
         return [token for piece in pieces for token in self.words(piece)]
+
+    @cached_property
+    def longest(self) -> int | None:
+        """Most characters of a text that one token of `words` stands for; None: that is not known.
+
+        A byte-level token of n bytes stands for up to n characters. What drops characters, such as a tokenizer that
+        has one token for all unknown words, has no such bound.
+        """
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None or type(backend.model).__name__ != "BPE":
+            return None
+        parts = [*_parts(backend.normalizer), *_parts(backend.pre_tokenizer)]
+        knows_all = backend.model.byte_fallback or any(part["type"] == "ByteLevel" for part in parts)
+        strips = any(t.lstrip or t.rstrip for t in self._tokenizer.added_tokens_decoder.values() if not t.special)
+        if strips or not (knows_all and all(map(_keeps_characters, parts))):
+            return None
+        composes = any(part["type"] in {"NFC", "NFKC"} for part in parts)
+        return max(map(len, backend.get_vocab())) * (COMPOSED if composes else 1)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of `token_ids`, control tokens left out; incomplete UTF-8 shows as U+FFFD."""
@@ -77,7 +110,7 @@ class TextTokenizer:
     def start_marker(self) -> str:
         """Text of the token that opens every sequence, or "" for a model without one."""
         begins = self._tokenizer.bos_token_id
-        with self._lock:
+        with self._turns.of(object()):
             opening = self._tokenizer("a", verbose=False)["input_ids"][:1]
         return "" if begins is None or begins not in opening else str(self._tokenizer.bos_token)
 
@@ -105,11 +138,63 @@ class TextTokenizer:
     def _encode(self, text: str, *, literal: bool) -> list[int]:
         if not text:
             return []
-        with self._lock:
+        if len(text) < LONG:
+            return self._ids(text, literal=literal)
+        with self._long:
+            ids = self._ids(text, literal=literal)
+            give_back()
+        return ids
+
+    def _ids(self, text: str, *, literal: bool) -> list[int]:
+        # Only the library `tokenizers` may be called by several threads at once.
+        is_parallel = hasattr(self._tokenizer, "backend_tokenizer")
+        with self._turns.of(literal if is_parallel else object()):
             ids: list[int] = self._tokenizer(
                 text, add_special_tokens=False, split_special_tokens=literal, verbose=False
             )["input_ids"]
         return ids
+
+
+class Turns:
+    """Lets calls of one kind run together, and calls of two kinds one after the other."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._kind: Hashable = None
+        self._running = 0
+
+    @contextmanager
+    def of(self, kind: Hashable) -> Iterator[None]:
+        """Within it all calls are of this kind."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running or self._kind == kind)
+            self._kind = kind
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+
+def _parts(component: Any) -> list[dict[str, Any]]:
+    """What a normalizer or pre-tokenizer of the library consists of, each with its `type`."""
+    if component is None:
+        return []
+    definition: dict[str, Any] = json.loads(component.__getstate__())
+    if definition["type"] != "Sequence":
+        return [definition]
+    return list(definition.get("normalizers") or definition.get("pretokenizers") or [])
+
+
+def _keeps_characters(part: dict[str, Any]) -> bool:
+    """Whether a part of a tokenizer drops no character but by canonical composition."""
+    if part["type"] in {"Split", "Punctuation"}:
+        return bool(part["behavior"] != "Removed")
+    if part["type"] == "Replace":
+        return "String" in part["pattern"] and len(part["content"]) >= len(part["pattern"]["String"])
+    return part["type"] in {*KEEPING, "NFC", "NFKC"}
 
 
 def _broken(error: Exception) -> LayoutMalformed:

@@ -23,7 +23,7 @@ from transformers import (
 
 from quire.core import Sampling
 from quire.engine.filters import weights
-from quire.engine.refusing import check_sampling
+from quire.engine.refusing import LONGEST_STOP, MOST_BIASES, check_sampling
 from quire.engine.sampling import Likeliest, Likelihood, Sampler, choose
 from quire.errors import EngineError, InvalidRequest
 from quire.model.kernels import load_library
@@ -290,6 +290,9 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("stop", {"stop": ("",)}),
     ("stop", {"stop": "word"}),
     ("stop", {"stop": (3,)}),
+    ("stop", {"stop": ("a", "b", "c", "d", "e")}),
+    ("stop", {"stop": ("a" * (LONGEST_STOP + 1),)}),
+    ("logit_bias", {"logit_bias": ((1, 1.0),) * (MOST_BIASES + 1)}),
     ("logit_bias", {"logit_bias": ((VOCABULARY, 1.0),)}),
     ("logit_bias", {"logit_bias": ((-1, 1.0),)}),
     ("logit_bias", {"logit_bias": ((1, 101.0),)}),
@@ -303,6 +306,21 @@ def test_what_cannot_be_meant_is_refused_by_name(name: str, values: dict[str, An
     with pytest.raises(InvalidRequest, match=name) as refused:
         check_sampling(Sampling(**values), VOCABULARY)
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ((7, 1e7), "logit_bias of token 7 must be between -100 and 100, found 10000000"),
+        ((7, -100.25), "logit_bias of token 7 must be between -100 and 100, found -100.25"),
+        ((12345678, 1.0), f"logit_bias token must be between 0 and {VOCABULARY - 1}, found 12345678"),
+        ((10**5000, 1.0), f"logit_bias token must be between 0 and {VOCABULARY - 1}, found a very large number"),
+    ],
+)
+def test_a_refused_bias_is_shown_with_its_token_and_as_it_was_given(pair: tuple[int, float], said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check_sampling(Sampling(logit_bias=(pair,)), VOCABULARY)
+    assert refused.value.message == said
 
 
 @settings(max_examples=100, deadline=None)

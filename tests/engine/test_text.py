@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,10 +12,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from quire.engine.text import Detokenizer, StopStrings
+from quire.engine.refusing import LONGEST_STOP, MOST_STOPS
+from quire.engine.text import PATIENCE, Detokenizer, StopStrings
 from quire.model import LoadedModel, TextTokenizer
 
 TEXTS = ["Straße", "日本語", "👩‍🚀🏳️‍🌈", "a b  c", "\n\n", "é", "\u200b", "\ufffd", " ", "ok"]
+
+# GPT-2's letters for bytes: printable ones stand for themselves, the others follow from U+0100 on.
+PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
+BYTE_LETTERS = {byte: chr(byte) for byte in PRINTABLE} | {byte: chr(0x100 + i) for i, byte in enumerate(OTHERS)}
 
 
 def pieces_of(tokenizer: TextTokenizer, ids: list[int]) -> list[str]:
@@ -26,6 +34,35 @@ def pieces_of(tokenizer: TextTokenizer, ids: list[int]) -> list[str]:
 def test_pieces_of_any_byte_level_tokens_join_to_the_whole(tiny_model: LoadedModel, ids: list[int]) -> None:
     """Random ids are mostly broken UTF-8, with control tokens between."""
     assert "".join(pieces_of(tiny_model.tokenizer, ids)) == tiny_model.tokenizer.decode(ids)
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts=st.lists(st.sampled_from("éあ👩a").map(str.encode) | st.binary(min_size=1, max_size=4), max_size=60))
+def test_pieces_of_single_bytes_join_to_the_whole(parts: list[bytes]) -> None:
+    """Whole characters and broken ones, a token for each byte."""
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    vocabulary = {letter: i for i, letter in enumerate(sorted(letters))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.decoder = decoders.ByteLevel()
+    single = TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer), frozenset())
+    ids = [vocabulary[BYTE_LETTERS[byte]] for part in parts for byte in part]
+    assert "".join(pieces_of(single, ids)) == b"".join(parts).decode("utf-8", "replace")
+
+
+def test_bytes_that_never_become_text_cost_the_same_for_each_token(tiny_model: LoadedModel) -> None:
+    tokenizer, decoded = tiny_model.tokenizer, 0
+
+    def decode(ids: Sequence[int]) -> str:
+        nonlocal decoded
+        decoded += len(ids)
+        return tokenizer.decode(ids)
+
+    continuation = tokenizer.words("é")[-1:]
+    assert tokenizer.decode(continuation) == "\ufffd"
+    detokenizer = Detokenizer(decode)
+    text = "".join(detokenizer.push(token) for token in continuation * 4000) + detokenizer.finish()
+    assert text == "\ufffd" * 4000
+    assert decoded < 4000 * 16 * PATIENCE
 
 
 @settings(max_examples=200, deadline=None)
@@ -124,3 +161,16 @@ def test_text_is_kept_back_only_while_it_may_become_a_stop_string() -> None:
     assert stream.push("Quest") == ("", False)
     assert stream.push(" is over") == ("\nQuest is over", False)
     assert stream.push("\nQuestion: next") == ("", True)
+
+
+def test_long_stop_strings_cost_no_more_than_short_ones() -> None:
+    """In text that always looks as if a stop string had begun."""
+
+    def seconds(length: int) -> float:
+        stream = StopStrings(["a" * (length - 1) + end for end in "bcde"[:MOST_STOPS]])
+        began = time.thread_time()
+        for _ in range(20_000):
+            stream.push("aaaa")
+        return time.thread_time() - began
+
+    assert seconds(LONGEST_STOP) < 10 * seconds(8)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from scheduler.driving import Passes
+from starlette.types import Message
 
 from quire import open_project
+from quire.gateway import create_app
 from quire.model import DEFAULT_MODEL
 from quire.registry import AuditFilter
 
@@ -64,6 +71,70 @@ def test_a_caller_who_leaves_a_stream_stops_the_answer(server: Server) -> None:
         stream.close()
         assert eventually(server.is_idle)
     assert server.metric("quire_errors_total", code="request_cancelled") == gone + 1
+
+
+@contextmanager
+def streaming(server: Server, content: bytes) -> Iterator[socket.socket]:
+    """A connection on which a stream has begun. It ends without a word, as that of a caller who crashes."""
+    url = httpx.URL(server.url)
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as connection:
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        assert connection.recv(1)
+        yield connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_nothing_is_written_to_a_caller_who_left(start_server: StartServer) -> None:
+    """Each step brings sixteen pieces at once: the first of them shows that the connection is gone."""
+    server = start_server()
+    for _ in range(5):
+        with streaming(server, json.dumps(body(stream=True, n=16)).encode()):
+            assert eventually(lambda: server.metric("quire_answers_running") == 16)
+        assert eventually(server.is_idle)
+    assert "socket.send() raised exception" not in server.log()
+
+
+async def test_answers_of_a_caller_who_leaves_end_within_a_step(
+    own_shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is held in the step in which the caller leaves: it begins no other."""
+    passes, left, noticed = Passes(), asyncio.Event(), threading.Event()
+    monkeypatch.setattr("quire.engine.local.forward", passes)
+    with open_project(own_shop) as project:
+        app = create_app(project, load=False)
+        gateway = app.state.gateway
+        await asyncio.to_thread(gateway.load)
+        loop, sent = asyncio.get_running_loop(), [body(stream=True, n=4)]
+
+        def hold() -> None:
+            if len(passes.rows) >= 3:
+                loop.call_soon_threadsafe(left.set)
+                assert noticed.wait(60)
+
+        async def receive() -> Message:
+            if sent:
+                return {"type": "http.request", "body": json.dumps(sent.pop()).encode(), "more_body": False}
+            await left.wait()
+            loop.call_later(0.05, noticed.set)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            """The caller's side, which nobody reads any more once the caller has left."""
+
+        passes.before = hold
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "query_string": b"",
+            "headers": headers,
+        }
+        await app({**scope, "state": {}}, receive, send)
+        assert await asyncio.to_thread(eventually, lambda: not project.runtime.scheduler.load().running)
+        assert len(passes.rows) == 4
+        await asyncio.to_thread(gateway.close)
 
 
 def test_a_caller_who_does_not_wait_stops_the_answer(server: Server) -> None:

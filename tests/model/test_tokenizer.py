@@ -8,10 +8,11 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from quire.model import TextTokenizer
+from quire.tokenizer import LONG, Turns
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 ADDED = ["<think>", "</think>", "[TOOL]"]  # no special tokens for the library, and yet markers to the model
@@ -77,3 +78,83 @@ def test_threads_that_ask_for_words_and_for_markers_do_not_change_each_others_an
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(parts=st.lists(st.text(max_size=6) | st.sampled_from(["    ", "lighthousekeeper", "a", "e\u0301"]), max_size=40))
+@pytest.mark.parametrize("normalizer", [None, normalizers.NFC(), normalizers.Lowercase()], ids=["none", "NFC", "lower"])
+def test_no_token_stands_for_more_characters_than_the_longest(
+    library: PreTrainedTokenizerFast, normalizer: normalizers.Normalizer | None, parts: list[str]
+) -> None:
+    changed = copy.deepcopy(library)
+    changed.backend_tokenizer.normalizer = normalizer
+    tokenizer, text = TextTokenizer(changed, frozenset()), "".join(parts)
+    assert tokenizer.longest is not None
+    assert len(text) <= tokenizer.longest * len(tokenizer.words(text))
+
+
+@pytest.mark.parametrize(
+    ("model", "normalizer", "pre_tokenizer"),
+    [
+        (models.WordLevel({"[UNK]": 0, "a": 1}, "[UNK]"), None, pre_tokenizers.ByteLevel()),
+        (models.BPE({"a": 0, "b": 1}, []), None, pre_tokenizers.Metaspace()),
+        (models.BPE({"a": 0, "b": 1}, []), None, pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])),
+        (models.BPE({"a": 0, "b": 1}, []), normalizers.Strip(), pre_tokenizers.ByteLevel()),
+        (models.BPE({"a": 0, "b": 1}, []), normalizers.Replace("ab", "a"), pre_tokenizers.ByteLevel()),
+    ],
+)
+def test_a_tokenizer_that_drops_characters_has_no_longest_token(
+    model: models.Model, normalizer: normalizers.Normalizer | None, pre_tokenizer: pre_tokenizers.PreTokenizer
+) -> None:
+    made = Tokenizer(model)
+    made.pre_tokenizer = pre_tokenizer
+    if normalizer is not None:
+        made.normalizer = normalizer
+    assert TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=made), frozenset()).longest is None
+
+
+def test_names_that_only_normalization_makes_are_cut_in_a_number_of_steps_that_grows_slowly(
+    library: PreTrainedTokenizerFast,
+) -> None:
+    changed = copy.deepcopy(library)
+    changed.backend_tokenizer.normalizer = normalizers.NFKC()
+    tokenizer, asked = TextTokenizer(changed, frozenset()), 0
+
+    class Counting(TextTokenizer):
+        def words(self, text: str) -> list[int]:
+            nonlocal asked
+            asked += len(text)
+            return super().words(text)
+
+    text = "a" * 4000 + "\uff1cthink\uff1e" + "a" * 4000  # <think> in wide characters
+    ids = Counting(changed, frozenset()).words(text)
+    assert not set(library.convert_tokens_to_ids(ADDED)) & set(ids)
+    assert tokenizer.decode(ids) == "a" * 4000 + "<think>" + "a" * 4000
+    assert asked < 20 * len(text)
+
+
+def test_calls_of_one_kind_run_together_and_calls_of_two_kinds_do_not() -> None:
+    turns, inside = Turns(), threading.Event()
+
+    def enter(kind: str) -> None:
+        with turns.of(kind):
+            inside.set()
+
+    with turns.of("words"):
+        same = threading.Thread(target=enter, args=("words",))
+        same.start()
+        same.join(60)
+        assert inside.is_set()
+        inside.clear()
+        other = threading.Thread(target=enter, args=("markers",))
+        other.start()
+        assert not inside.wait(0.05)
+    other.join(60)
+    assert inside.is_set()
+
+
+def test_a_long_text_has_the_same_tokens_as_in_one_call_of_the_library(
+    tokenizer: TextTokenizer, library: PreTrainedTokenizerFast
+) -> None:
+    text = "The keeper lit the lamp. " * (LONG // 25 + 1)
+    assert tokenizer.words(text) == library(text, add_special_tokens=False)["input_ids"]

@@ -14,6 +14,7 @@ from quire.answering.confirming import confirming
 from quire.answering.finding import find_chain
 from quire.answering.parts import Parts
 from quire.answering.questions import NotCovered, Prepared, check_text, session_name
+from quire.answering.room import FittingTokenizer
 from quire.answering.standing import require_current, withheld
 from quire.compiler import Layout
 from quire.core import Delta, Plan, Sampling, Usage
@@ -155,7 +156,7 @@ class Answerer:
         lease = self.pool.lease(chain, principal)
         try:
             layout = Layout.parse(record.inputs.get("layout") or {}, str(record.ref))
-            suffix = self._suffix(question, layout, session)
+            suffix = self._suffix(question, layout, session, self.scheduler.room_behind(lease))
         except BaseException:
             lease.release()
             raise
@@ -227,8 +228,8 @@ class Answerer:
         """Prepare and run `question`; iterate over the answer for its deltas. Raises as `prepare` and `start`."""
         return Answer(self, self.prepare(question, principal))
 
-    def _suffix(self, question: Question, layout: Layout, session: str | None) -> list[int]:
-        tokenizer = self.model.tokenizer
+    def _suffix(self, question: Question, layout: Layout, session: str | None, room: int) -> list[int]:
+        tokenizer = FittingTokenizer(self.model.tokenizer, room)
         if question.prompt is not None:
             return tokenizer.words(question.prompt)
         said = (turn.content for turn in question.turns)

@@ -14,7 +14,7 @@ import re
 import string
 import tomllib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from quire.artifact import canonical, digest_bytes
 from quire.errors import InvalidRequest, LayoutMalformed, UnknownVariable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from quire.core import Turn
-    from quire.model import TextTokenizer
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 STATIC_VARIABLES = {"content", "title", "module"}
@@ -37,6 +36,14 @@ VARIABLES = {
     "user": set[str](),
     "answer": set[str](),
 }
+
+
+class Tokenizes(Protocol):
+    """What a layout needs of a tokenizer, see `TextTokenizer`."""
+
+    def markers(self, text: str) -> list[int]: ...
+
+    def words(self, text: str) -> list[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +105,13 @@ class Layout:
             _check_template(definition[name], name, allowed, where)
         return cls(**{k: definition[k] for k in texts}, stop=tuple(stop))
 
-    def static_ids(
-        self, tokenizer: TextTokenizer, *, is_root: bool, content: str, title: str, module: str
-    ) -> list[int]:
+    def static_ids(self, tokenizer: Tokenizes, *, is_root: bool, content: str, title: str, module: str) -> list[int]:
         """Token ids of one module's segment."""
         template = self.root if is_root else self.child
         return _fill(tokenizer, template, {"content": content, "title": title, "module": module})
 
     def suffix_segments(
-        self, tokenizer: TextTokenizer, turns: Sequence[Turn], replies: Mapping[str, list[int]]
+        self, tokenizer: Tokenizes, turns: Sequence[Turn], replies: Mapping[str, list[int]]
     ) -> list[list[int]]:
         """Token ids of the dynamic part, one list per segment, for `turns` that end with a user's.
 
@@ -182,7 +187,7 @@ def _check_template(text: str, name: str, allowed: set[str], where: str) -> None
         )
 
 
-def _fill(tokenizer: TextTokenizer, template: str, variables: Mapping[str, str]) -> list[int]:
+def _fill(tokenizer: Tokenizes, template: str, variables: Mapping[str, str]) -> list[int]:
     ids: list[int] = []
     for literal, variable, _, _ in string.Formatter().parse(template):
         ids += tokenizer.markers(literal)

@@ -52,7 +52,7 @@ Portion = tuple["Run", int]  # how many of a request's pending tokens a step com
 
 
 class Engine(ABC):
-    """Runs many requests at once. One thread calls it; only `begin` and `room` may be called from any."""
+    """Runs many requests at once. One thread calls it; `begin`, `room` and `room_behind` may be called from any."""
 
     @abstractmethod
     def begin(self, request: Request) -> Run:
@@ -99,3 +99,7 @@ class Engine(ABC):
     @abstractmethod
     def room(self) -> tuple[int, int]:
         """Tokens of room that are taken, by idle sessions too, and that there are."""
+
+    @abstractmethod
+    def room_behind(self, lease: ChainLease) -> int:
+        """Tokens that question and answer behind a leased chain may have together, if they were alone."""

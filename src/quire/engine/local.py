@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from quire.engine.sampling import Choice
     from quire.engine.sessions import Sessions
     from quire.model import KVSpace, LoadedModel
+    from quire.pool import ChainLease
 
 
 class LocalEngine(Engine):
@@ -126,6 +127,9 @@ class LocalEngine(Engine):
 
     def room(self) -> tuple[int, int]:
         return self._space.used, self._space.capacity
+
+    def room_behind(self, lease: ChainLease) -> int:
+        return min(self._model.max_positions - lease.segments[-1].position_end, self._space.capacity)
 
     def _resume(self, run: Run, session_id: str) -> None:
         run.session = self._sessions.take(session_id, run.request.lease.basis)

@@ -6,6 +6,7 @@ Penalties and their order are those of transformers' logits processors. A row's 
 from __future__ import annotations
 
 import random
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,10 +47,11 @@ class Sampler:
         self.counts = bool(sampling.frequency_penalty or sampling.presence_penalty)
         self.plain = not (self.draws or self.repeats or self.counts or sampling.logit_bias)
         self.seen = torch.tensor(sorted(set(prompt_ids)) if self.repeats else [], dtype=torch.long)
-        self.added: dict[int, float] = {}  # to the score of a token: biases, and penalties of the answer so far
+        self.added = Added()
+        self._biases: dict[int, float] = {}
         for token_id, bias in sampling.logit_bias:
-            self.added[token_id] = self.added.get(token_id, 0.0) + bias
-        self._biases = dict(self.added)
+            self._biases[token_id] = self._biases.get(token_id, 0.0) + bias
+            self.added.set(token_id, self._biases[token_id])
         self._chosen: Counter[int] = Counter()
         seed = None if sampling.seed is None else sampling.seed % 2**64  # `random` drops the sign
         self._random = random.Random(seed)  # noqa: S311 - draws, not secrets
@@ -65,7 +67,39 @@ class Sampler:
         self._chosen[token_id] += 1
         if self.counts:
             s, count = self.sampling, self._chosen[token_id]
-            self.added[token_id] = self._biases.get(token_id, 0.0) - s.frequency_penalty * count - s.presence_penalty
+            bias = self._biases.get(token_id, 0.0)
+            self.added.set(token_id, bias - s.frequency_penalty * count - s.presence_penalty)
+
+
+class Added:
+    """What is added to the scores of tokens: biases, and penalties of the answer so far.
+
+    In arrays, so that a step that reads all of them copies memory and makes no objects.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}  # of each token in the arrays
+        self._tokens = array("q")
+        self._values = array("f")
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def set(self, token_id: int, value: float) -> None:
+        """Add `value` to the score of `token_id` in place of what was added before. Mutates."""
+        place = self._places.setdefault(token_id, len(self._tokens))
+        if place == len(self._tokens):
+            self._tokens.append(token_id)
+            self._values.append(value)
+        else:
+            self._values[place] = value
+
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and values, each token once: int64 and float32 [len(self)], views until the next `set`.
+
+        ValueError: there are none.
+        """
+        return torch.frombuffer(self._tokens, dtype=torch.long), torch.frombuffer(self._values, dtype=torch.float)
 
 
 def choose(
@@ -125,11 +159,11 @@ def _penalize_repetition(scores: torch.Tensor, samplers: Sequence[Sampler]) -> N
 
 def _add(scores: torch.Tensor, samplers: Sequence[Sampler]) -> None:
     """Add biases, and penalties of what each answer has said. Mutates."""
-    rows = [row for row, s in enumerate(samplers) for _ in s.added]
-    tokens = [token_id for s in samplers for token_id in s.added]
-    values = [value for s in samplers for value in s.added.values()]
-    if values:
-        scores[rows, tokens] += torch.tensor(values, device=scores.device)
+    adding = [(row, *s.added.tensors()) for row, s in enumerate(samplers) if len(s.added)]
+    if adding:
+        rows = torch.cat([torch.full_like(tokens, row) for row, tokens, _ in adding]).to(scores.device)
+        tokens = torch.cat([tokens for _, tokens, _ in adding]).to(scores.device)
+        scores[rows, tokens] += torch.cat([values for _, _, values in adding]).to(scores.device)
 
 
 def _draw(scores: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 INCOMPLETE = "\ufffd"
+PATIENCE = 16  # tokens that are kept back for a character to become complete; it has four bytes at most
 
 
 class Detokenizer:
@@ -27,6 +28,8 @@ class Detokenizer:
         """The text that `token_id` completes, often "" in the middle of a character. Mutates."""
         self._ids.append(token_id)
         known, now = self._window()
+        if now.endswith(INCOMPLETE) and len(self._ids) - self._told > PATIENCE:
+            return self._broken(known, now)
         if now.endswith(INCOMPLETE) or len(now) <= len(known):
             return ""
         self._context, self._told = self._told, len(self._ids)
@@ -38,6 +41,15 @@ class Detokenizer:
         self._context, self._told = self._told, len(self._ids)
         return now[len(known) :]
 
+    def _broken(self, known: str, now: str) -> str:
+        """The beginning of bytes that are no text: only the last three tokens may still become a character. Mutates."""
+        for told in range(len(self._ids) - 3, len(self._ids) - 7, -1):
+            final = self._decode(self._ids[self._context : told])
+            if now.startswith(final):  # else it ends within a character
+                self._context, self._told = max(self._told, told - PATIENCE), told
+                return final[len(known) :]
+        return ""
+
     def _window(self) -> tuple[str, str]:
         return self._decode(self._ids[self._context : self._told]), self._decode(self._ids[self._context :])
 
@@ -46,25 +58,50 @@ class StopStrings:
     """Finds the stop string that is complete first in a stream, and keeps back text that may become one.
 
     Of two that end together the longer one counts. So the answer does not depend on how the text comes in pieces.
+    Each character of the stream is compared about twice with each stop string, however long these are: a stop string
+    remembers how much of it the stream ends with (Knuth, Morris and Pratt, "Fast Pattern Matching in Strings", 1977).
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
+        self._stops = [_Stop(stop) for stop in dict.fromkeys(stops)]
         self._held = ""
 
     def push(self, text: str) -> tuple[str, bool]:
         """Text that is safe to show, and whether a stop string was reached; nothing after it counts. Mutates."""
-        self._held += text
-        found = [(at + len(s), at) for s in self._stops if (at := self._held.find(s)) >= 0]
-        if found:
-            shown, self._held = self._held[: min(found)[1]], ""
-            return shown, True
-        keep = max((n for s in self._stops for n in range(1, len(s)) if self._held.endswith(s[:n])), default=0)
-        cut = len(self._held) - keep
-        shown, self._held = self._held[:cut], self._held[cut:]
-        return shown, False
+        if not self._stops:
+            return text, False
+        for end, character in enumerate(text, start=len(self._held) + 1):
+            reached = [len(stop.text) for stop in self._stops if stop.push(character)]
+            if reached:
+                shown, self._held = (self._held + text)[: end - max(reached)], ""
+                return shown, True
+        text = self._held + text
+        cut = len(text) - max(stop.matched for stop in self._stops)
+        self._held = text[cut:]
+        return text[:cut], False
 
     def finish(self) -> str:
         """What was kept back and turned out to be no stop string. Mutates."""
         shown, self._held = self._held, ""
         return shown
+
+
+class _Stop:
+    """One stop string. `matched`: how many of its first characters the stream ends with."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.matched = 0
+        self._borders = [0]  # of the first i + 1 characters: the longest proper beginning that is their end, too
+        for character in text[1:]:
+            self._borders.append(self._extended(self._borders[-1], character))
+
+    def push(self, character: str) -> bool:
+        """Whether the stop string ends with `character`. Not to be called after that. Mutates."""
+        self.matched = self._extended(self.matched, character)
+        return self.matched == len(self.text)
+
+    def _extended(self, matched: int, character: str) -> int:
+        while matched and self.text[matched] != character:
+            matched = self._borders[matched - 1]
+        return matched + (self.text[matched] == character)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Fields = TypeVar("Fields", bound=BaseModel)
 SHOWN = 60  # characters of a wrong value in a message
+MOST_VALUES = 16_384  # of a body: each is an object of Python, and may be an error of its own
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 async def read_fields(request: Request, schema: type[Fields], *, most_bytes: int) -> Fields:
@@ -39,6 +42,8 @@ async def read_fields(request: Request, schema: type[Fields], *, most_bytes: int
 
 def parse_fields(body: bytes, schema: type[Fields]) -> Fields:
     """`body` as a `schema`. Raises InvalidRequest."""
+    if _has_too_many_values(body):
+        raise InvalidRequest(f"the body must have at most {MOST_VALUES:,} values", hint="send fewer messages or parts")
     try:
         document = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -53,6 +58,18 @@ def parse_fields(body: bytes, schema: type[Fields]) -> Fields:
         return schema.model_validate(document)
     except ValidationError as error:
         raise _named(error.errors(include_url=False)[0], schema) from error
+
+
+def _has_too_many_values(body: bytes) -> bool:
+    """Whether JSON has more than `MOST_VALUES`, before a parser makes objects of them."""
+    if _separators(body) <= MOST_VALUES:
+        return False
+    rest, strings = _STRING.subn(b"", body, count=2 * MOST_VALUES)  # keys are no values
+    return strings == 2 * MOST_VALUES or _separators(rest) > MOST_VALUES
+
+
+def _separators(text: bytes) -> int:
+    return sum(map(text.count, (b",", b"[", b"{")))
 
 
 async def _read(request: Request, most_bytes: int) -> bytes:
@@ -80,10 +97,10 @@ def _named(detail: ErrorDetails, schema: type[BaseModel]) -> InvalidRequest:
         return InvalidRequest(f"{field} is missing", hint=f"give {field}", param=field)
     if detail["type"] == "extra_forbidden":
         known = _fields_at(schema, detail["loc"][:-1])
-        close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        close = difflib.get_close_matches(str(detail["loc"][-1])[:SHOWN], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
         return InvalidRequest(f"{field} is not a field of this request", hint=hint, param=field)
-    said = detail["msg"].replace("Input should", "must").replace("Value should", "must")
+    said = re.sub("^(Input|Value|String|List|Dictionary) should", "must", detail["msg"])
     return InvalidRequest(f"{field}: {said}, found {_short(detail['input'])}", hint=f"change {field}", param=field)
 
 

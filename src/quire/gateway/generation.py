@@ -46,6 +46,7 @@ class Generation:
         self.ended = began
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._first: Event | None = None
+        self.is_abandoned = False  # the caller has closed the connection
         self.tickets: list[Ticket | Told] = []
         self._watcher: asyncio.Task[None] | None = None
         self._last_token: dict[int, float] = {}
@@ -93,6 +94,8 @@ class Generation:
         """
         unfinished = len(self.tickets)
         while unfinished:
+            if self.is_abandoned:  # what was said meanwhile has no listener
+                raise GONE
             event = self._first or self._checked(await self._events.get())
             self._first = None
             when, index, delta = event
@@ -188,6 +191,8 @@ class Generation:
             try:
                 answerer.check_queue(principal)
                 for question in questions:
+                    if self.is_abandoned:
+                        raise GONE
                     began = time.perf_counter()
                     try:
                         prepared += _prepare(answerer, principal, question, self.n)
@@ -195,6 +200,8 @@ class Generation:
                         self.considered.append((began, time.perf_counter()))
                 self.prepared = list(prepared)
                 self.admission.reserve(sum(one.most_tokens for one in prepared))
+                if self.is_abandoned:
+                    raise GONE
                 while prepared:
                     one, to = prepared.pop(0), sink(len(self.tickets))
                     self.tickets.append(one.tell(to) if isinstance(one, NotCovered) else answerer.start(one, to))
@@ -223,6 +230,8 @@ class Generation:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+        self.is_abandoned = True
+        self.cancel()
         self._events.put_nowait((time.perf_counter(), 0, GONE))
 
     def _checked(self, event: Event) -> Event:

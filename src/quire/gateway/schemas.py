@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from quire.core import Sampling, Turn
+from quire.engine.refusing import LONGEST_STOP, MOST_BIASES, MOST_STOPS
 from quire.router import Hints
 
 MOST_ANSWERS = 16  # of one request
-MOST_STOPS = 4
+MOST_MESSAGES = 2048
 COMPLETION_TOKENS = 16  # the default of OpenAI's completions
 MOST_WORKSPACES = 256
 MOST_DAYS = 3650
@@ -33,7 +43,11 @@ class Fields(BaseModel):
         if not isinstance(value, dict):
             return value
         may_be_null = cls.model_fields.keys() | cls._empty
-        return {name: field for name, field in value.items() if field is not None or name not in may_be_null}
+        kept = {name: field for name, field in value.items() if field is not None or name not in may_be_null}
+        if unknown := kept.keys() - cls.model_fields.keys():  # one is enough for the error
+            first = next(name for name in kept if name in unknown)
+            kept = {name: field for name, field in kept.items() if name == first or name not in unknown}
+        return kept
 
 
 def _joined_text(content: Any) -> Any:
@@ -61,6 +75,8 @@ def _biases(value: Any) -> Any:
     """``{"50256": -100}`` as pairs of token id and bias."""
     if not isinstance(value, dict):
         return value
+    if len(value) > MOST_BIASES:
+        raise PydanticCustomError("too_long", "must have at most {most} tokens", {"most": MOST_BIASES})
     if not all(key.isascii() and key.isdecimal() and len(key) < 10 for key in value):
         raise PydanticCustomError("token", "the keys must be token ids")
     return [(int(key), bias) for key, bias in value.items()]
@@ -130,7 +146,8 @@ class AnswerFields(Fields):
     ] = None
     seed: Annotated[int | None, Field(ge=-INT64, lt=INT64)] = None
     stop: Annotated[
-        list[str] | None,
+        list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]] | None,
+        FailFast(),
         BeforeValidator(_listed, json_schema_input_type=str | list[str] | None),
         Field(max_length=MOST_STOPS),
     ] = None
@@ -158,7 +175,7 @@ class AnswerFields(Fields):
 
 
 class ChatFields(AnswerFields):
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], FailFast(), Field(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: Annotated[int | None, Field(ge=1, lt=INT32)] = None
     logprobs: bool = False
     top_logprobs: Annotated[int | None, Field(ge=0, lt=INT32)] = None

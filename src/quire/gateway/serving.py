@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from quire.allocator import limit_heaps
 from quire.errors import InvalidSetting
 from quire.gateway.app import create_app
 from quire.telemetry import fields, logs_written
@@ -59,6 +61,7 @@ def serve(
     host = project.settings["server.host"] if host is None else host
     port = project.settings["server.port"] if port is None else port
     sys.setswitchinterval(SWITCH_SECONDS)
+    limit_heaps()
     app = create_app(project, load=False)
     gateway: Gateway = app.state.gateway
     settings = project.settings
@@ -190,6 +193,8 @@ class _Server(uvicorn.Server):
     def _load(self) -> None:
         try:
             self._gateway.load()
+            gc.collect()
+            gc.freeze()  # what is there now stays: collections, which stop all threads, need not look at it again
         except Exception as error:  # `serve` raises it when the web server has ended
             self.failure = error
             self.should_exit = True

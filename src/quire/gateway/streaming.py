@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ class EventStream(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async for item in self._events:
                 await send({"type": "http.response.body", "body": item, "more_body": True})
+                # A lost connection shows in the event loop's next round: many events may be waiting, and each would be
+                # written to it.
+                await asyncio.sleep(0)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._generation.close()

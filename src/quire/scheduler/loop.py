@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from quire.engine import Engine, Request, Token
+    from quire.pool import ChainLease
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,10 @@ class Scheduler:
             self._schedule.add(ticket)
             self._wake.notify_all()
         return ticket
+
+    def room_behind(self, lease: ChainLease) -> int:
+        """Tokens that question and answer behind a leased chain may have together, if they were alone."""
+        return self._engine.room_behind(lease)
 
     def check_queue(self, tenant: str, weight: int) -> None:
         """Raises EngineBusy if a request of `tenant` would now be refused: before anything is done for it in vain."""
