@@ -11,7 +11,7 @@ from quire.core import Scope
 from quire.errors import RegistryUnreadable
 from quire.golden import Suite
 from quire.registry import catalogue, history, integrity, invalidation, lifecycle, registration, retention, rollback
-from quire.registry.audit import AuditLog, chain
+from quire.registry.audit import AuditEvent, AuditLog, chain
 from quire.registry.audit.anchor import anchor_of
 from quire.registry.canaries import Canaries
 from quire.registry.counting import Counts, count
@@ -199,12 +199,15 @@ class Registry(View):
         with self._database.reading() as connection:
             return invalidation.news(connection, marks) if marks else []
 
-    def narrow(self, declared: Mapping[str, Scope], *, actor: str, machine: bool = False) -> list[VersionRecord]:
+    def narrow(
+        self, declared: Mapping[str, Scope], *, actor: str, machine: bool = False, gives_back: bool = True
+    ) -> list[VersionRecord]:
         """Lets only readers within the `declared` scopes read what there is of these modules; gives the records that
         changed. Mutates if any did: whoever is not within may not read them from then on, on any gateway.
 
         `machine`: a server does it by itself. It takes readers away at once; the registry refuses to give them back
-        more often than the audit log takes records of that.
+        more often than the audit log takes records of that. `gives_back`: False leaves every version alone that
+        anybody could read afterwards who cannot read it now.
 
         Records `invalidation.narrowed`.
         """
@@ -212,7 +215,7 @@ class Registry(View):
             return []
         with self.audit.writing() as connection:
             admits = self.audit.folding.admits if machine else None
-            return invalidation.narrow(connection, declared, actor=actor, admits=admits)
+            return invalidation.narrow(connection, declared, actor=actor, admits=admits if gives_back else _refuse)
 
     def is_to_narrow(self, declared: Mapping[str, Scope]) -> bool:
         """Whether `narrow` would change something. Reads little."""
@@ -323,3 +326,7 @@ class Registry(View):
         except RegistryUnreadable as error:
             found.append(Finding("database", self._database.place, error.message))
         return found
+
+
+def _refuse(_event: AuditEvent) -> bool:
+    return False

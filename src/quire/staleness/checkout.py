@@ -55,6 +55,7 @@ class Checkout:
         self._file = _file_of(settings)
         self._reported: dict[str, str] = {}
         self._deferred: dict[str, tuple[str, datetime]] = {}  # the report, and when to try it again
+        self._taken_away: dict[str, str] = {}  # by module that it never agreed with: the acl it has applied
 
     def report_stale(self, registry: Registry, assessments: Iterable[Assessment]) -> list[VersionRecord]:
         """Mark live versions that this checkout left behind, and clear marks where it agrees again. Returns the records
@@ -92,17 +93,26 @@ class Checkout:
     def report_acls(self, registry: Registry, declared: Mapping[str, Scope]) -> list[VersionRecord]:
         """Narrow the readers of modules whose `declared` acl changed in this checkout, or give them back. Returns the
         records that changed. Mutates the registry and the state directory. Raises RegistryError.
+
+        A server whose checkout never agreed with a module takes readers away once, and gives none back: a fresh
+        container with a narrower acl must not wait for a build.
         """
         stored = self._read()
         unchanged: dict[str, str] = {}
         acls: dict[str, Scope] = {}
+        foreign: dict[str, Scope] = {}
         for name, scope in declared.items():
             report, last = str(scope), self._last(name, stored)
             if self._machine and last == report:
                 unchanged[name] = report
-            elif not self._machine or (last is not None and not self._is_deferred(registry, name, report)):
+            elif self._machine and last is None:
+                if self._taken_away.get(name) != report:
+                    foreign[name] = scope
+            elif not self._machine or not self._is_deferred(registry, name, report):
                 acls[name] = scope
-        changed = registry.narrow(acls, actor=self.actor, machine=self._machine) if acls else []
+        changed = registry.narrow(foreign, actor=self.actor, machine=True, gives_back=False) if foreign else []
+        self._taken_away |= {name: str(scope) for name, scope in foreign.items()}
+        changed += registry.narrow(acls, actor=self.actor, machine=self._machine) if acls else []
         refused = {name for name, scope in acls.items() if self._machine and registry.is_to_narrow({name: scope})}
         self._store(registry, stored, unchanged, {name: str(scope) for name, scope in acls.items()}, refused)
         return changed
