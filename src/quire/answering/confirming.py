@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
-from quire.errors import QuireError
+from quire.errors import EngineError, QuireError
 
 if TYPE_CHECKING:
     from quire.core import Delta
     from quire.model import LoadedModel
     from quire.pool import ChainLease
     from quire.scheduler import Sink
+
+
+log = logging.getLogger(__name__)
 
 
 def confirming(lease: ChainLease, model: LoadedModel, sink: Sink) -> Sink:
@@ -35,6 +39,9 @@ def confirming(lease: ChainLease, model: LoadedModel, sink: Sink) -> Sink:
             model.verify()
         except QuireError as error:
             sink(error)
+        except Exception as error:  # the caller waits for an end
+            log.exception("files could not be compared at the end of an answer")
+            sink(EngineError(f"the answer could not be confirmed: {error}", hint="the log has the details"))
         else:
             sink(item)
 

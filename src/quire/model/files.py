@@ -6,6 +6,7 @@ and nothing but a restart mends that. Files that are replaced, as by a rename, l
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 
@@ -60,8 +61,12 @@ class ModelFiles:
             try:
                 found = FileIdentity.of(path.stat())
                 digest = file_digest(path) if found.same_file(identity) else ""
-            except OSError:  # gone
+            except FileNotFoundError:
                 found, digest = None, ""
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                    continue  # nothing is wrong with the file: the next look reads it
+                found, digest, difference = None, "unreadable", f"it cannot be read ({error.strerror})"
             if not digest:
                 log.warning(
                     "%s of the model: %s. This server answers with what it has loaded, until it is restarted",

@@ -1,7 +1,8 @@
 """Where modules are hot: opened, verified, leased.
 
 chain_lease   a chain in use, and how it came to be usable
-residency     open modules on the host
+residency     open modules on the host            resident   one of them
+fitting       whether a version may be used, and fits the model and its chain
 integrity     whether the bytes of what is in use are still those that were verified
 device_room   their copies on the device, within a budget
 restoring     the way there, layer by layer

@@ -11,6 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from quire.access import tenant_of
 from quire.artifact import copy_file, map_file
 from quire.errors import ModelChanged, ModuleChanged
 from quire.model.kernels import map_guarded
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from quire.registry import VersionRecord
 
 log = logging.getLogger(__name__)
+
+UNREADABLE = "a page of a file could not be read: the file was cut short, or the disk fails"
 
 
 def reader(memory: HostMemory, guarded: list[GuardedMap]) -> Callable[[int, int], mmap.mmap]:
@@ -97,4 +100,18 @@ def changed(record: VersionRecord, why: str) -> ModuleChanged:
     return ModuleChanged(
         f"the bytes of {record.ref} on this machine changed while it was in use: {why}",
         hint="do not use what was answered so far; `quire fsck --repair` and `quire build` make the module anew",
+    )
+
+
+def loss_event(record: VersionRecord, why: str, users: int) -> AuditEvent:
+    """The audit record of an open module whose bytes changed. `users`: how often it was leased then."""
+    return AuditEvent(
+        kind="module.changed",
+        who="quire",
+        what=str(record.ref),
+        why=why,
+        digest=record.digest,
+        tenant=tenant_of(record.scope, record.tenant_id),
+        module=record.module_id,
+        details={"users": users},
     )

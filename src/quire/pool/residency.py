@@ -13,18 +13,19 @@ import logging
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from quire.access import Policy, tenant_of
+from quire.access import Policy
 from quire.artifact import REPLACE, Artifact, open_artifact
-from quire.errors import ArtifactError, ArtifactUnreadable, ModelMismatch, NoLiveVersion, StoreFull
+from quire.errors import ArtifactError, ArtifactUnreadable, StoreFull
 from quire.model import host_memory
 from quire.pool.chain_lease import TIERS, ChainLease, Restored, Tier
 from quire.pool.device_room import DeviceState
-from quire.pool.integrity import changed, reader
-from quire.registry import AuditEvent
+from quire.pool.fitting import check_chain, check_model, check_usable, revoked
+from quire.pool.integrity import UNREADABLE, changed, loss_event, reader
+from quire.pool.resident import Resident, check_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -34,45 +35,13 @@ if TYPE_CHECKING:
     from quire.model import HostMemory, ModelFacts
     from quire.model.kernels import GuardedMap
     from quire.pool.device_room import DeviceRoom
-    from quire.registry import VersionRecord
+    from quire.registry import AuditEvent, VersionRecord
     from quire.store import Lease, Store
 
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = "a page of a file could not be read: the file was cut short, or the disk fails"
 SET_ASIDE_SECONDS = 60.0  # within which the same artifact is not fetched again for damage
-
-
-@dataclass(slots=True)
-class _Resident:
-    """One open artifact. `opening` is held while it is opened and verified, so that this happens once.
-
-    `losses`: how often its module was lost before. `retired`: nobody leases it any more; it closes after its last user.
-    `damage`: why what was computed from it must not be used.
-    """
-
-    record: VersionRecord
-    losses: int
-    opening: threading.Lock = field(default_factory=threading.Lock)
-    artifact: Artifact | None = None
-    guarded: list[GuardedMap] = field(default_factory=list)
-    kept: Lease | None = None
-    bytes: int = 0
-    leases: int = 0
-    used_at: float = 0.0
-    retired: bool = False
-    damage: str = ""
-
-    @property
-    def faulted(self) -> bool:
-        """Whether a file had less than is mapped of it, or could not be read, and zeros were read in its place."""
-        return any(mapping.faulted for mapping in self.guarded)
-
-    def check(self) -> None:
-        """Raises ModuleChanged if it is known to be damaged. Cheap: it is asked for each request after each step."""
-        if self.damage or self.faulted:
-            raise changed(self.record, self.damage or UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +84,13 @@ class Pool:
         self._memory = memory or host_memory()
         self._record = record
         self._losses: Counter[str] = Counter()  # by digest
-        self._leaving: dict[str, _Resident] = {}  # damaged, and still in use on the device
+        self._leaving: dict[str, Resident] = {}  # damaged, and still in use on the device
         self._store = store
         self._device = device
         self._policy = policy
         self._model = model
         self._max_bytes = max_bytes
-        self._residents: dict[str, _Resident] = {}
+        self._residents: dict[str, Resident] = {}
         self._lock = threading.Lock()
         self._dropped: set[str] = set()
         self._set_aside_at: dict[str, float] = {}  # monotonic seconds, by digest
@@ -143,7 +112,7 @@ class Pool:
         began = time.perf_counter()
         scopes = [scope for record in records for scope in record.scopes]
         self._policy.require_readable(principal, records[-1].module_id, scopes)
-        taken: list[_Resident] = []
+        taken: list[Resident] = []
         artifacts: list[Artifact] = []
         tier: Tier = "warm"
         try:
@@ -170,7 +139,7 @@ class Pool:
             restored,
             began + restored.seconds,
             partial(self._give_back, taken, placed=True),
-            check=partial(_check, taken),
+            check=partial(check_all, taken),
             verify=partial(self._verify, taken, artifacts),
             losses=sum(resident.losses for resident in taken),
         )
@@ -233,19 +202,19 @@ class Pool:
         """A record that was read just before its version was revoked does not say so. Raises NoLiveVersion."""
         with self._lock:
             if record.digest in self._dropped:
-                raise _revoked(record)
+                raise revoked(record)
 
-    def _take(self, record: VersionRecord) -> _Resident:
+    def _take(self, record: VersionRecord) -> Resident:
         with self._lock:
             if leaving := self._leaving.get(record.digest):
                 raise changed(record, leaving.damage)
             resident = self._residents.get(record.digest)
             if resident is None:
-                resident = self._residents[record.digest] = _Resident(record, self._losses[record.digest])
+                resident = self._residents[record.digest] = Resident(record, self._losses[record.digest])
             resident.leases += 1
             return resident
 
-    def _ready(self, record: VersionRecord, ancestors: Sequence[Artifact]) -> tuple[_Resident, Artifact, Tier]:
+    def _ready(self, record: VersionRecord, ancestors: Sequence[Artifact]) -> tuple[Resident, Artifact, Tier]:
         """A resident with one user more, its artifact open and as it was verified, and where its bytes came from."""
         while True:
             resident = self._take(record)
@@ -261,7 +230,7 @@ class Pool:
                 raise
             self._give_back([resident])  # another one takes its place
 
-    def _is_sound(self, resident: _Resident, artifact: Artifact) -> bool:
+    def _is_sound(self, resident: Resident, artifact: Artifact) -> bool:
         """Whether what was verified is what is read now; else the resident is lost. The caller holds `opening`.
 
         Files that were touched are read and compared with their digests. If they hold, and are the same files, that is
@@ -275,11 +244,8 @@ class Pool:
         try:
             if resident.faulted:
                 raise ArtifactUnreadable(f"{touched or 'no file was touched'}; {UNREADABLE}", hint=REPLACE)
-            fresh = open_artifact(
-                artifact.directory,
-                expect_digest=artifact.manifest.digest,
-                read_in=reader(self._memory, []),
-            )
+            digest, read_in = artifact.manifest.digest, reader(self._memory, [])
+            fresh = open_artifact(artifact.directory, expect_digest=digest, read_in=read_in)
             fresh.verify()
         except ArtifactError as damage:
             self._lose(resident, damage)
@@ -293,7 +259,7 @@ class Pool:
         fresh.close()
         return True
 
-    def _retire(self, resident: _Resident) -> None:
+    def _retire(self, resident: Resident) -> None:
         with self._lock:
             digest = resident.record.digest
             if self._residents.get(digest) is resident:
@@ -302,7 +268,7 @@ class Pool:
             if not resident.leases:
                 self._shut(resident)
 
-    def _lose(self, resident: _Resident, damage: ArtifactError) -> None:
+    def _lose(self, resident: Resident, damage: ArtifactError) -> None:
         """Take a resident whose bytes changed out of use, for good: its users learn it when they ask."""
         record = resident.record
         with self._lock:
@@ -312,26 +278,15 @@ class Pool:
                 self._leaving[record.digest] = resident
         self._retire(resident)
         log.error("%s changed on this machine while it was open: %s. %s", record.ref, damage.message, damage.hint)
-        self._record(
-            AuditEvent(
-                kind="module.changed",
-                who="quire",
-                what=str(record.ref),
-                why=damage.message,
-                digest=record.digest,
-                tenant=tenant_of(record.scope, record.tenant_id),
-                module=record.module_id,
-                details={"users": users},
-            )
-        )
+        self._record(loss_event(record, damage.message, users))
 
-    def _verify(self, residents: Sequence[_Resident], artifacts: Sequence[Artifact]) -> None:
+    def _verify(self, residents: Sequence[Resident], artifacts: Sequence[Artifact]) -> None:
         for resident, artifact in zip(residents, artifacts, strict=True):
             with resident.opening:
                 if not self._is_sound(resident, artifact):
                     raise changed(resident.record, resident.damage)
 
-    def _open(self, record: VersionRecord, resident: _Resident, ancestors: Sequence[Artifact]) -> Tier:
+    def _open(self, record: VersionRecord, resident: Resident, ancestors: Sequence[Artifact]) -> Tier:
         """Sets the resident's artifact, and says where its bytes came from. A damaged copy is replaced once."""
         fetched: list[int] = []  # bytes, as they came from the object store
         while True:
@@ -406,7 +361,7 @@ class Pool:
             raise
         self._device.give_back([record.digest])
 
-    def _give_back(self, residents: Sequence[_Resident], *, placed: bool = False) -> None:
+    def _give_back(self, residents: Sequence[Resident], *, placed: bool = False) -> None:
         """`placed`: they have users on the device too."""
         if placed and self._device:
             self._device.give_back([resident.record.digest for resident in residents])
@@ -430,7 +385,7 @@ class Pool:
             self._evicted += resident.artifact is not None
             self._shut(resident)
 
-    def _shut(self, resident: _Resident) -> None:
+    def _shut(self, resident: Resident) -> None:
         """Close a resident that nobody uses and nobody finds any more."""
         digest = resident.record.digest
         if self._leaving.get(digest) is resident:
@@ -441,60 +396,3 @@ class Pool:
             resident.artifact.close()
             resident.kept.release()
             resident.artifact, resident.kept, resident.guarded = None, None, []
-
-
-def _check(residents: Sequence[_Resident]) -> None:
-    for resident in residents:
-        resident.check()
-
-
-def check_usable(record: VersionRecord) -> None:
-    """Raises NoLiveVersion or ModuleExpired for a version that must not answer any more."""
-    if record.state == "revoked":
-        raise _revoked(record)
-    record.check_unexpired()
-
-
-def _revoked(record: VersionRecord) -> NoLiveVersion:
-    return NoLiveVersion(f"{record.ref} is revoked", hint="choose another version with `quire show`")
-
-
-def check_model(artifact: Artifact, model: ModelFacts) -> None:
-    """Compare what the module was compiled for with what is loaded, field by field.
-
-    Raises:
-        ModelMismatch: naming the field, the expected and the actual value.
-    """
-    manifest = artifact.manifest
-    pairs = {
-        "model fingerprint": (manifest.model.fingerprint, model.fingerprint),
-        "tokenizer fingerprint": (manifest.tokenizer_fingerprint, model.tokenizer_fingerprint),
-        "dtype": (manifest.dtype, model.geometry.dtype),
-        "KV geometry": (manifest.geometry, model.geometry),
-        "rotary parameters": (manifest.rope, model.rope),
-    }
-    for name, (module_has, model_has) in pairs.items():
-        if module_has != model_has:
-            raise ModelMismatch(
-                f"{manifest.module_id}@{manifest.version}: {name} is {module_has}, the loaded model has {model_has}",
-                hint="run `quire build` with this model, or serve with the model it was compiled for",
-            )
-
-
-def check_chain(artifacts: Sequence[Artifact]) -> None:
-    """Each module must stand after the very one it was compiled after. Reads manifests only.
-
-    Raises:
-        ModelMismatch.
-    """
-    parent, position = None, 0
-    for artifact in artifacts:
-        manifest = artifact.manifest
-        found = manifest.parent.digest if manifest.parent else None
-        if found != parent or manifest.position_start != position:
-            raise ModelMismatch(
-                f"{manifest.module_id}@{manifest.version} was compiled after {found} up to position "
-                f"{manifest.position_start}; this chain has {parent} up to position {position}",
-                hint="run `quire build`",
-            )
-        parent, position = manifest.digest, manifest.position_start + manifest.token_count
