@@ -1,5 +1,6 @@
 # make demo    see it answer          make test    every check but the slow ones and those that need servers
 # make test-slow   the slow ones      make test-services   the ones on real PostgreSQL, Redis and S3 servers
+# make test-processors   the engine's suites as on a processor with AVX2 only, and as without a C++ compiler
 # make test-chaos  sweeps, kills and soaks; CHAOS=0: every case
 # make bench   measure this machine   make docs    write the generated pages
 # make bench-engine   Quire, transformers and vLLM on the same requests (docs/benchmarks.md)
@@ -21,7 +22,7 @@ DEVELOPS := .venv/.develops
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 SHARED := -n auto --maxprocesses 8 --dist loadscope
 
-.PHONY: demo test test-slow test-services test-chaos lint bench bench-engine docs venv clean
+.PHONY: demo test test-slow test-services test-processors test-chaos lint bench bench-engine docs venv clean
 
 demo: $(RUNS)
 	$(BIN)/quire demo
@@ -35,6 +36,15 @@ test-slow: venv
 # Starts its own servers from the programs of the system: apt-get install postgresql redis-server
 test-services: venv
 	$(PYTEST) -m "services and not chaos"
+
+# What depends on the processor, and a project from init to its golden answers. Kernels for GPUs do not.
+ENGINE := $(SHARED) tests/model tests/engine tests/cli/test_example.py --ignore-glob='tests/model/test_cuda_*' \
+	-m "(not slow or processors) and not services and not chaos"
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 QUIRE_MAX_CPU_ISA=AVX2
+
+test-processors: venv
+	$(AVX2) $(PYTEST) $(ENGINE)
+	CXX=no-such-compiler $(PYTEST) $(ENGINE)
 
 test-chaos: venv
 	QUIRE_CHAOS=$(CHAOS) $(PYTEST) -m chaos

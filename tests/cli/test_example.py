@@ -34,6 +34,7 @@ def test_the_example_answers_from_restored_modules(
 
 
 @pytest.mark.slow
+@pytest.mark.processors
 def test_a_new_project_passes_its_golden_tests(
     quire: Quire, smol_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from quire.model import LoadedModel, find_model
 
 from .families import FAMILIES, save_family
+from .running import our_kernels
 
 GetModel = Callable[..., LoadedModel]
 KERNELS = ("native", "torch")
@@ -15,11 +16,13 @@ KERNELS = ("native", "torch")
 
 @pytest.fixture(scope="session")
 def family_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> GetModel:
-    """The loaded model of a family on our kernels or on PyTorch's, made once."""
+    """The loaded model of a family on our kernels (skipped without a compiler) or on PyTorch's, made once."""
     root = tmp_path_factory.mktemp("families")
     loaded: dict[tuple[str, str], LoadedModel] = {}
 
     def get(family: str, kernels: str = "native") -> LoadedModel:
+        if kernels == "native":
+            our_kernels()
         directory = root / family
         if not directory.exists():
             save_family(family, directory, tiny_tokenizer)

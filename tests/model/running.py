@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -12,20 +15,38 @@ import torch
 
 from quire.core import KVSegment
 from quire.model import LoadedModel, Row, forward, prefill
-from quire.model.kernels import Library, Unit, load_library
-from quire.model.kernels.library import compiled, open_library
+from quire.model.kernels import Library, Unit, find_compiler, load_library
+from quire.model.kernels.library import HERE, compiled, open_library
 
 Chain = tuple[KVSegment, ...]
 
 
+def our_kernels(most: Unit = Unit.TILES) -> Library:
+    """Our kernels, where there is a compiler."""
+    if not find_compiler():
+        pytest.skip("there is no C++ compiler")
+    return load_library(most)
+
+
 def library_on(unit: Unit) -> Library:
     """Our kernels on `unit`, where the processor has it; tiles are emulated where it has dot products."""
-    library = load_library(unit)
+    library = our_kernels(unit)
     if unit == Unit.TILES != library.unit and load_library(Unit.DOTS).unit == Unit.DOTS:
         return _emulated_tiles()
     if library.unit != unit:
         pytest.skip(f"this processor has no {unit.name.lower()} for bfloat16")
     return library
+
+
+def built(source: str, directory: Path, *flags: str, compiler: str = "") -> Path:
+    """A program on the kernels' headers, compiled from the file `source` beside this one."""
+    if not compiler:
+        our_kernels()
+        compiler = os.environ.get("CXX") or "g++"
+    program = directory / Path(source).stem
+    command = [*shlex.split(compiler), "-O2", "-std=c++17", "-pthread", f"-I{HERE}", *flags]
+    subprocess.run([*command, str(Path(__file__).with_name(source)), "-o", str(program)], check=True)
+    return program
 
 
 @cache

@@ -29,7 +29,7 @@ from quire.model.kernels import (
 from quire.model.torch_linear import Float32Linear, OneDnnLinear
 
 from .families import FAMILIES, save_family
-from .running import compile_chain, library_on
+from .running import compile_chain, library_on, our_kernels
 
 ALLOWED = {"float32": 2e-6, "bfloat16": 4e-3, "float16": 6e-4}  # of the largest result
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_a_packed_layer_is_the_layer(
 
 def test_a_packed_layer_takes_any_shape_and_stride() -> None:
     weight, bias = layer("float32", 40, 24, 1)
-    packed = PackedLinear(load_library(), weight, bias)
+    packed = PackedLinear(our_kernels(), weight, bias)
     x = torch.randn(2, 24, 3).transpose(1, 2)
     torch.testing.assert_close(packed(x), torch.nn.functional.linear(x, weight, bias))
 
@@ -117,12 +117,12 @@ class Formula(torch.nn.Module):
 def test_a_norm_is_replaced_by_one_that_computes_the_same(dtype: str, dim: int) -> None:
     weight, x = (torch.randn(n, dim).to(getattr(torch, dtype)) for n in (1, 6))
     formula = Formula(weight[0], 0.0)
-    packed = packed_norm(load_library(), formula)
+    packed = packed_norm(our_kernels(), formula)
     assert isinstance(packed, PackedNorm)
     x = x.view(2, 3, dim)
     result, expected = packed(x).float(), formula(x).detach().float()
     torch.testing.assert_close(result, expected, rtol=1e-5 if dtype == "float32" else 2e-2, atol=1e-5)
-    assert packed_norm(load_library(), other := Formula(weight[0], 1.0)) is other, "another formula keeps its own code"
+    assert packed_norm(our_kernels(), other := Formula(weight[0], 1.0)) is other, "another formula keeps its own code"
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -130,6 +130,7 @@ def test_a_norm_is_replaced_by_one_that_computes_the_same(dtype: str, dim: int) 
 def test_layers_like_llamas_are_computed_in_one_call_and_others_are_left(
     family: str, dtype: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
+    our_kernels()
     model = find_model(str(save_family(family, tmp_path, tiny_tokenizer)), tmp_path, dtype=dtype).load(threads=1)
     whole = any(isinstance(part, PackedStack) for part in model.hf.modules())
     assert whole == (family in {"llama", "mistral", "qwen2", "qwen3"})
@@ -139,7 +140,7 @@ def test_layers_like_llamas_are_computed_in_one_call_and_others_are_left(
 def test_a_layer_that_computes_something_else_is_not_taken_over(llama: LoadedModel) -> None:
     """The parts are the same, and what they compute together is not: only the try can tell."""
     layers = copy.deepcopy(llama.plain.model.layers)
-    rotary, config, library = llama.plain.model.rotary_emb, llama.plain.config, load_library()
+    rotary, config, library = llama.plain.model.rotary_emb, llama.plain.config, our_kernels()
 
     def pack(weight: torch.Tensor, bias: torch.Tensor | None) -> PackedLinear:
         return PackedLinear(library, weight, bias)
@@ -202,6 +203,7 @@ def test_int8_is_refused_where_it_cannot_be() -> None:
 
 
 def test_int8_weights_make_another_model_whose_quality_is_checked(tiny_model_dir: Path, tmp_path: Path) -> None:
+    our_kernels()
     exact = find_model(str(tiny_model_dir), tmp_path).load(threads=1)
     rounded = find_model(str(tiny_model_dir), tmp_path, weights="int8").load(threads=1)
     assert rounded.facts.fingerprint != exact.facts.fingerprint, "its modules are not those of the exact model"

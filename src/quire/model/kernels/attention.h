@@ -268,18 +268,20 @@ template <class T> struct Step {  // one layer of one forward pass
         const auto at = [&](int64_t p) { return (p * plan.heads + head) * plan.tokens + token; };
         float maximum = NONE, sum = 0.0f;
         for (auto p = part; p < end; p++) maximum = std::max(maximum, plan.weight[2 * at(*p)]);
-        vf merged[256 / LANES];
-        for (int64_t d = 0; d < padded; d += LANES) merged[d / LANES] = vf{};
+        static thread_local Scratch scratch;
+        float* merged = scratch.need(padded);
+        std::fill(merged, merged + padded, 0.0f);
         for (auto p = part; p < end; p++) {
             const float share = std::exp2(plan.weight[2 * at(*p)] - maximum);
             sum += plan.weight[2 * at(*p) + 1] * share;
             const float* partial = plan.partial + at(*p) * padded;
-            for (int64_t d = 0; d < padded; d += LANES) merged[d / LANES] += load<vf>(partial + d) * share;
+            for (int64_t d = 0; d < padded; d += LANES)
+                store(merged + d, load<vf>(merged + d) + load<vf>(partial + d) * share);
         }
         T* to = out + (token * plan.heads + head) * plan.dim;
         int64_t d = 0;
-        for (; d + LANES <= plan.dim; d += LANES) narrow(merged[d / LANES] / sum, to + d);
-        for (; d < plan.dim; d++) narrow(merged[d / LANES][d % LANES] / sum, to[d]);
+        for (; d + LANES <= plan.dim; d += LANES) narrow(load<vf>(merged + d) / sum, to + d);
+        for (; d < plan.dim; d++) narrow(merged[d] / sum, to[d]);
     }
 
     template <class Unit> void run() const {

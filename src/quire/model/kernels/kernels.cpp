@@ -65,7 +65,7 @@ const char* quire_level() {
     return "AVX512";
 #elif defined(__AVX2__)
     return "AVX2";
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
     return "NEON";
 #else
     return "baseline";

@@ -205,7 +205,11 @@ def find_compiler() -> Compiler | None:
 
 def _compiler() -> list[str]:
     """A program and its first arguments, as make understands CXX."""
-    return shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    named = os.environ.get("CXX", "")
+    try:
+        return shlex.split(named) or ["g++"]
+    except ValueError:  # an open quotation
+        return [named]
 
 
 def _capping() -> tuple[str, ...]:

@@ -11,12 +11,16 @@
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace {
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16, ROWS = 12;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, ROWS = 8;  // of 12 rows the compiler keeps some sums in memory
 #else
 constexpr int LANES = 8, ROWS = 6;
 #endif
@@ -30,10 +34,15 @@ typedef int32_t vi __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef uint16_t vh __attribute__((vector_size(LANES * 2), aligned(2)));
 typedef int8_t vb __attribute__((vector_size(LANES), aligned(1)));
-typedef _Float16 vx __attribute__((vector_size(LANES * 2), aligned(2)));
+#if defined(__aarch64__)
+typedef __fp16 half;  // what every compiler for ARM knows, and takes for float32 in arithmetic
+#else
+typedef _Float16 half;
+#endif
+typedef half vx __attribute__((vector_size(LANES * 2), aligned(2)));
 
 struct bf16 { uint16_t bits; };
-struct f16 { _Float16 value; };
+struct f16 { half value; };
 
 template <class V> V load(const void* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
 template <class V> void store(void* p, V v) { std::memcpy(p, &v, sizeof v); }
@@ -41,15 +50,22 @@ template <class V> void store(void* p, V v) { std::memcpy(p, &v, sizeof v); }
 // ---- dtypes: LANES numbers from memory to float32 and back, and one at a time -------------------------------------
 
 vf widen(const float* p) { return load<vf>(p); }
+#if defined(__aarch64__)  // whose compilers convert vectors of 64 bits number by number
+vf widen(const bf16* p) { return (vf)vshll_n_u16((uint16x4_t)load<vh>(p), 16); }
+vf widen(const f16* p) { return (vf)vcvt_f32_f16((float16x4_t)load<vx>(p)); }
+vx halved(vf x) { return (vx)vcvt_f16_f32((float32x4_t)x); }
+#else
 vf widen(const bf16* p) { return (vf)(__builtin_convertvector(load<vh>(p), vu) << 16); }
 vf widen(const f16* p) { return __builtin_convertvector(load<vx>(p), vf); }
+vx halved(vf x) { return __builtin_convertvector(x, vx); }
+#endif
 
 float number(float x) { return x; }
 float number(bf16 x) { uint32_t u = uint32_t(x.bits) << 16; float f; std::memcpy(&f, &u, 4); return f; }
 float number(f16 x) { return float(x.value); }
 
 void narrow(float x, float& out) { out = x; }
-void narrow(float x, f16& out) { out.value = _Float16(x); }
+void narrow(float x, f16& out) { out.value = half(x); }
 void narrow(float x, bf16& out) {  // to nearest, ties to even; a NaN stays one
     uint32_t u;
     std::memcpy(&u, &x, 4);
@@ -60,7 +76,7 @@ void narrow(float x, bf16& out) {  // to nearest, ties to even; a NaN stays one
 template <class T> float rounded(float x) { T stored; narrow(x, stored); return number(stored); }
 template <class T> vf rounded(vf x) {
     if constexpr (std::is_same_v<T, float>) return x;
-    else if constexpr (std::is_same_v<T, f16>) return __builtin_convertvector(__builtin_convertvector(x, vx), vf);
+    else if constexpr (std::is_same_v<T, f16>) { const vx stored = halved(x); return widen(reinterpret_cast<const f16*>(&stored)); }
     else {
         const vu u = (vu)x;
         return x == x ? (vf)((u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000u) : x;
@@ -69,7 +85,7 @@ template <class T> vf rounded(vf x) {
 
 // LANES numbers from float32 to memory.
 void narrow(vf x, float* to) { store(to, x); }
-void narrow(vf x, f16* to) { store(to, __builtin_convertvector(x, vx)); }
+void narrow(vf x, f16* to) { store(to, halved(x)); }
 void narrow(vf x, bf16* to) {
     const vu u = (vu)x, up = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
     store(to, __builtin_convertvector((vu)(x == x ? (vi)up : vi{} + 0x7fc0), vh));
