@@ -20,7 +20,7 @@ from pathlib import Path
 import blake3
 import torch
 
-from quire.errors import KernelsUnavailable
+from quire.errors import KernelsUnavailable, lack_of
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "kernels.cpp"
@@ -91,7 +91,9 @@ def open_library(path: Path) -> Library:
     try:
         dll = ctypes.CDLL(str(path))
     except OSError as error:
-        raise KernelsUnavailable(f"{path} does not load: {error}", hint="delete the file and start again") from error
+        raise lack_of(error, str(path)) or KernelsUnavailable(
+            f"{path} does not load: {error}", hint="delete the file and start again"
+        ) from error
     constants = (_SIZE * 4)()
     dll.quire_constants(constants)
     wide, split, chunk, unit = constants
@@ -144,7 +146,7 @@ def compiled(*more: str) -> Path:
             _run([compiler, *flags, str(SOURCE), "-o", str(whole)])
             whole.replace(target)  # at once: a process that starts meanwhile finds all of it or nothing
     except OSError as error:
-        raise KernelsUnavailable(
+        raise lack_of(error, str(directory)) or KernelsUnavailable(
             f"the compiled kernels cannot be kept in {directory}: {error.strerror}",
             hint="make it writable, or set XDG_CACHE_HOME to a directory that is",
         ) from error
@@ -166,7 +168,7 @@ def _run(command: list[str]) -> str:
             command, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelsUnavailable(
+        raise lack_of(error, command[0]) or KernelsUnavailable(
             f"the C++ compiler {command[0]!r} does not run: {error}",
             hint="install g++ (Debian: apt install g++), name another with CXX, or use model.kernels = torch",
         ) from error

@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quire.errors import InvalidSetting, RegistryUnreadable, RegistryUnwritable
+from quire.errors import (
+    InvalidSetting,
+    QuireError,
+    RegistryUnreadable,
+    RegistryUnwritable,
+    ResourceError,
+    lack_of,
+)
 from quire.registry.audit.events import Head
 from quire.registry.database import Database
 
@@ -40,7 +47,7 @@ class Anchor:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise RegistryUnreadable(
+            raise lack_of(error, str(self.file)) or RegistryUnreadable(
                 f"the kept head of the audit log {self.file} cannot be read: {error.strerror}",
                 hint="check its permissions",
             ) from error
@@ -92,8 +99,8 @@ class Anchor:
                 hint="find out who changed it; `quire audit anchor` then keeps a new one, and records that it did",
             ) from error
 
-    def _unwritable(self, error: OSError) -> RegistryUnwritable:
-        return RegistryUnwritable(
+    def _unwritable(self, error: OSError) -> QuireError:
+        return lack_of(error, str(self.file)) or RegistryUnwritable(
             f"the kept head of the audit log {self.file} cannot be written: {error.strerror}",
             hint="check its permissions and free space",
         )
@@ -117,7 +124,7 @@ class SharedAnchor(Anchor):
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             super().move(to, force=force)
-        except (OSError, RegistryUnwritable) as error:
+        except (OSError, RegistryUnwritable, ResourceError) as error:
             if force:
                 raise self._unwritable(error) if isinstance(error, OSError) else error from None
             log.error("the head of the audit log is not kept in %s: %s", self.file, error)
