@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quire import descriptors
 from quire.access import Keys, Policy, Strangers
 from quire.answering import Answerer, Comparing, Fitting, Recording
 from quire.compiler import Layout, chat_layout, read_layout
@@ -134,7 +135,15 @@ def start(
     model.prepare_decoding(settings["engine.max_sequences"])
     sessions = Sessions(space, settings["engine.session_bytes"])
     room = open_room(model.device, settings["pool.device_bytes"])
-    pool = Pool(store, model.facts, max_bytes=settings["pool.max_bytes"], policy=policy, device=room)
+    pool = Pool(
+        store,
+        model.facts,
+        max_bytes=settings["pool.max_bytes"],
+        policy=policy,
+        device=room,
+        max_modules=descriptors.for_modules(),
+        max_mappings=descriptors.mappings_for_modules(),
+    )
     scheduler = Scheduler(
         LocalEngine(model, space, sessions, guesses=settings["engine.guesses"]),
         max_sequences=settings["engine.max_sequences"],

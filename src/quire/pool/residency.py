@@ -2,14 +2,17 @@
 
 On a CPU a module is hot when its files are mapped and verified; its bytes are the page cache's, shared by all
 processes that map them. So the pool holds no copies: it holds mappings, and gives the idle ones back when the bytes
-they cover exceed `max_bytes`, the longest unused first. Where the model computes elsewhere, `quire.pool.device_room`
-keeps copies there of what is open here.
+they cover exceed `max_bytes`, the longest unused first. Each open module also takes a descriptor, for its lease, and a
+mapping for each file: of both the system gives a process only so many. Idle modules are closed before these run out,
+and again if they do. Where the model computes elsewhere, `quire.pool.device_room` keeps copies there of what is open
+here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -18,8 +21,15 @@ from typing import TYPE_CHECKING
 
 from quire.access import Policy
 from quire.artifact import Artifact, open_artifact
-from quire.errors import ArtifactError, ModelMismatch, NoLiveVersion, StoreFull
+from quire.descriptors import check_left
+from quire.errors import (
+    ArtifactError,
+    DescriptorsExhausted,
+    ResourceError,
+    StoreFull,
+)
 from quire.pool.chain_lease import TIERS, ChainLease, Restored, Tier
+from quire.pool.checking import check_chain, check_model, check_usable, revoked
 from quire.pool.device_room import DeviceState
 
 if TYPE_CHECKING:
@@ -35,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLOSED_AT_ONCE = 16  # idle modules, where the system has run out of what they hold
+TO_OPEN = 4  # descriptors that opening a module takes for a moment
 SET_ASIDE_SECONDS = 60.0  # within which the same artifact is not fetched again for damage
 
 
@@ -70,14 +82,24 @@ class Pool:
     """Modules of one model, by digest. Thread-safe."""
 
     def __init__(
-        self, store: Store, model: ModelFacts, *, max_bytes: int, policy: Policy, device: DeviceRoom | None = None
+        self,
+        store: Store,
+        model: ModelFacts,
+        *,
+        max_bytes: int,
+        policy: Policy,
+        device: DeviceRoom | None = None,
+        max_modules: int = sys.maxsize,
+        max_mappings: int = sys.maxsize,
     ) -> None:
-        """`device`: where the model computes, if it is not the CPU."""
+        """`device`: where the model computes, if it is not the CPU. `max_modules`: open at once, idle or in use.
+        `max_mappings`: files of theirs that are mapped, beyond which idle modules are closed."""
         self._store = store
         self._device = device
         self._policy = policy
         self._model = model
         self._max_bytes = max_bytes
+        self._max_modules, self._max_mappings = max_modules, max_mappings
         self._residents: dict[str, _Resident] = {}
         self._lock = threading.Lock()
         self._dropped: set[str] = set()
@@ -95,6 +117,7 @@ class Pool:
         Raises:
             ModuleUnknown: a module of the chain is hidden from `principal`.
             ModelMismatch, ArtifactError, StoreError, NoLiveVersion (revoked), ModuleExpired: nothing may be generated.
+            ResourceError: the system gives no descriptor or no memory to open another module, and none is idle.
             DeviceFull, EngineBusy: there is no room on the device, or none now.
         """
         began = time.perf_counter()
@@ -150,6 +173,11 @@ class Pool:
             self._dropped |= set(digests)
             self._evict(self._max_bytes)
 
+    def make_room(self) -> int:
+        """Close some idle modules, as something else needs what they hold; gives how many."""
+        with self._lock:
+            return self._close_idle(CLOSED_AT_ONCE)
+
     def close(self) -> None:
         """Let go of everything that is idle."""
         with self._lock:
@@ -172,32 +200,67 @@ class Pool:
         """A record that was read just before its version was revoked does not say so. Raises NoLiveVersion."""
         with self._lock:
             if record.digest in self._dropped:
-                raise _revoked(record)
+                raise revoked(record)
 
     def _take(self, digest: str) -> _Resident:
+        """Raises DescriptorsExhausted where it would be one module more than may be open, and none is idle."""
         with self._lock:
+            if digest not in self._residents:
+                self._close_idle(len(self._residents) - self._max_modules + 1)
+                if len(self._residents) >= self._max_modules:
+                    raise self._crowded()
             resident = self._residents.setdefault(digest, _Resident())
             resident.leases += 1
             return resident
 
+    def _crowded(self) -> DescriptorsExhausted:
+        return DescriptorsExhausted(
+            f"{self._max_modules:,} modules are open and in use, and the limit on open files allows no more",
+            hint="ask again in a moment; raise the hard limit on open files (ulimit -Hn) where this goes on",
+        )
+
+    def check_room(self) -> None:
+        """Raises DescriptorsExhausted where a module that is not open could not be opened now."""
+        with self._lock:
+            if any(not resident.leases for resident in self._residents.values()):
+                return  # it would be closed
+            if len(self._residents) >= self._max_modules:
+                raise self._crowded()
+        check_left(TO_OPEN)
+
     def _open(self, record: VersionRecord, resident: _Resident, ancestors: Sequence[Artifact]) -> Tier:
-        """Sets the resident's artifact, and says where its bytes came from. A damaged copy is replaced once."""
+        """Sets the resident's artifact, and says where its bytes came from. A damaged copy is replaced once.
+
+        Where the system has run out of descriptors or memory, idle modules give theirs back, as long as there are any.
+        """
         fetched: list[int] = []  # bytes, as they came from the object store
         while True:
-            kept = self._keep(record.digest, fetched.append)
+            try:
+                opened = self._try_open(record, ancestors, fetched)
+            except ResourceError as lack:
+                if not (closed := self.make_room()):
+                    raise
+                log.warning("%d idle modules were closed to open %s: %s", closed, record.ref, lack.message)
+                continue
+            if opened:
+                resident.kept, resident.artifact = opened
+                resident.bytes = record.bytes
+                return "remote" if fetched else "cold"
+
+    def _try_open(
+        self, record: VersionRecord, ancestors: Sequence[Artifact], fetched: list[int]
+    ) -> tuple[Lease, Artifact] | None:
+        """A lease and what it keeps, verified; None where a damaged copy was put aside for another one."""
+        with contextlib.ExitStack() as undo:
+            kept = undo.enter_context(self._keep(record.digest, fetched.append))
             try:
                 artifact = self._verified(record, kept, ancestors)
-                break
             except ArtifactError as damage:
-                replaced = not fetched and self._set_aside(record, kept, damage)
-                kept.release()
-                if not replaced:
+                if fetched or not self._set_aside(record, kept, damage):
                     raise
-            except BaseException:
-                kept.release()
-                raise
-        resident.kept, resident.bytes, resident.artifact = kept, record.bytes, artifact
-        return "remote" if fetched else "cold"
+                return None
+            undo.pop_all()
+            return kept, artifact
 
     def _verified(self, record: VersionRecord, kept: Lease, ancestors: Sequence[Artifact]) -> Artifact:
         artifact = open_artifact(kept.directory, expect_digest=record.digest)
@@ -263,69 +326,35 @@ class Pool:
             self._evict(self._max_bytes)
 
     def _evict(self, limit: int) -> None:
-        idle = sorted((r.used_at, d) for d, r in self._residents.items() if r.leases == 0)
-        mapped = sum(self._residents[d].bytes for _, d in idle)
-        for _, digest in idle:
+        """Close idle modules, the longest unused first, until they map no more than `limit` bytes."""
+        idle = self._idle()
+        mapped = sum(self._residents[digest].bytes for digest in idle)
+        files = sum(r.artifact.mapped_files for r in self._residents.values() if r.artifact)
+        for digest in idle:
             resident = self._residents[digest]
-            if resident.artifact and mapped <= limit and digest not in self._dropped:
+            fits = mapped <= limit and files <= self._max_mappings
+            if resident.artifact and fits and digest not in self._dropped:
                 continue
             mapped -= resident.bytes
-            del self._residents[digest]
-            if resident.artifact and resident.kept:
-                if self._device:
-                    self._device.drop(digest)
-                resident.artifact.close()
-                resident.kept.release()
-                self._evicted += 1
+            files -= resident.artifact.mapped_files if resident.artifact else 0
+            self._close(digest)
 
+    def _close_idle(self, count: int) -> int:
+        """Close up to `count` idle modules, the longest unused first; how many there were."""
+        doomed = self._idle()[: max(0, count)]
+        for digest in doomed:
+            self._close(digest)
+        return len(doomed)
 
-def check_usable(record: VersionRecord) -> None:
-    """Raises NoLiveVersion or ModuleExpired for a version that must not answer any more."""
-    if record.state == "revoked":
-        raise _revoked(record)
-    record.check_unexpired()
+    def _idle(self) -> list[str]:
+        """Digests of what nobody leases, the longest unused first."""
+        return sorted((d for d, r in self._residents.items() if not r.leases), key=lambda d: self._residents[d].used_at)
 
-
-def _revoked(record: VersionRecord) -> NoLiveVersion:
-    return NoLiveVersion(f"{record.ref} is revoked", hint="choose another version with `quire show`")
-
-
-def check_model(artifact: Artifact, model: ModelFacts) -> None:
-    """Compare what the module was compiled for with what is loaded, field by field.
-
-    Raises:
-        ModelMismatch: naming the field, the expected and the actual value.
-    """
-    manifest = artifact.manifest
-    pairs = {
-        "model fingerprint": (manifest.model.fingerprint, model.fingerprint),
-        "tokenizer fingerprint": (manifest.tokenizer_fingerprint, model.tokenizer_fingerprint),
-        "dtype": (manifest.dtype, model.geometry.dtype),
-        "KV geometry": (manifest.geometry, model.geometry),
-        "rotary parameters": (manifest.rope, model.rope),
-    }
-    for name, (module_has, model_has) in pairs.items():
-        if module_has != model_has:
-            raise ModelMismatch(
-                f"{manifest.module_id}@{manifest.version}: {name} is {module_has}, the loaded model has {model_has}",
-                hint="run `quire build` with this model, or serve with the model it was compiled for",
-            )
-
-
-def check_chain(artifacts: Sequence[Artifact]) -> None:
-    """Each module must stand after the very one it was compiled after. Reads manifests only.
-
-    Raises:
-        ModelMismatch.
-    """
-    parent, position = None, 0
-    for artifact in artifacts:
-        manifest = artifact.manifest
-        found = manifest.parent.digest if manifest.parent else None
-        if found != parent or manifest.position_start != position:
-            raise ModelMismatch(
-                f"{manifest.module_id}@{manifest.version} was compiled after {found} up to position "
-                f"{manifest.position_start}; this chain has {parent} up to position {position}",
-                hint="run `quire build`",
-            )
-        parent, position = manifest.digest, manifest.position_start + manifest.token_count
+    def _close(self, digest: str) -> None:
+        resident = self._residents.pop(digest)
+        if resident.artifact and resident.kept:
+            if self._device:
+                self._device.drop(digest)
+            resident.artifact.close()
+            resident.kept.release()
+            self._evicted += 1
