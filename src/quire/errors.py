@@ -36,7 +36,7 @@
     │   └── VerificationFailed  restored KV does not reproduce the prefill
     ├── ArtifactError
     │   ├── ArtifactMissing     a file of the artifact is not there
-    │   ├── ArtifactUnreadable  permission denied, or the disk fails
+    │   ├── ArtifactUnreadable  the disk fails
     │   ├── ArtifactTruncated   a file has another size than the manifest says
     │   ├── ChecksumMismatch    bytes differ from the manifest's digest
     │   ├── ManifestInvalid     the manifest breaks the format
@@ -48,6 +48,7 @@
     │   ├── StoreFull           no space left, or over quota
     │   ├── StoreUnwritable     read-only, or permission denied
     │   ├── LocksUnavailable    the file system has no locks, as network file systems do
+    │   ├── StoreUnreadable     permission denied, or its file system does not answer
     │   ├── StoreUnreachable    the object store does not answer
     │   └── StoreDenied         the object store refuses the credentials, or there are none
     ├── RegistryError
@@ -97,6 +98,9 @@
     │   ├── EngineStopped       shutting down
     │   ├── ModuleRevoked       what answers was revoked while it did
     │   └── RequestCancelled    the caller went away
+    ├── ResourceError           the system gives this process no more of something; nothing is damaged
+    │   ├── DescriptorsExhausted  no more open files
+    │   └── MemoryExhausted     no more memory, or no more mapped files
     ├── BackupError             `quire export` and `quire import`
     │   ├── BackupInvalid       not an export, or one that was cut or changed
     │   └── TargetNotEmpty      something is where an export or an import should go
@@ -109,22 +113,38 @@ Every error says what was expected, what was found, and (`hint`) what to do next
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from pathlib import Path
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)|\bOs \{\s*code: (\d+)")  # as Rust's libraries print it
+_MEDIUM_FAILS = {
+    getattr(errno, name)
+    for name in ("EIO", "EBADMSG", "EUCLEAN", "EILSEQ", "ENODATA", "EREMOTEIO")
+    if hasattr(errno, name)
+}  # of Linux's file systems: EUCLEAN and EBADMSG for their own checksums, ENODATA for a bad sector
 
 
 class QuireError(Exception):
     """Base of all errors that a user can act on.
 
-    `str(error)` is one sentence: what was expected and what was found. `hint` is the next step.
+    `str(error)` is one sentence: what was expected and what was found. `hint` is the next step. `outcome`: what became
+    of the change that was asked for, in words, where one was and somebody knows.
     """
 
     exit_code = 1
+    outcome = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def tell(self, outcome: str) -> None:
+        """Say what became of the change in the message too; what was said first, nearer to the change, stays."""
+        if not self.outcome:
+            self.outcome, self.message = outcome, f"{self.message}; {outcome}"
+            self.args = (self.message,)
 
     @property
     def code(self) -> str:
@@ -239,7 +259,28 @@ class VerificationFailed(CompileError): ...
 
 
 class ArtifactError(QuireError):
+    """A copy of an artifact is not what its digest names: another copy may be. What only hinders reading is none."""
+
     exit_code = 6
+
+    @staticmethod
+    def from_os(cause: OSError, name: str, *, hint: str) -> QuireError:
+        """The error of the operating system while it read `name` of an artifact, under our name for its reason.
+
+        A copy is damaged where a file is missing or the medium fails. All else, as a lack of resources, a denial, or a
+        file system that does not answer, says nothing of the bytes. `hint`: for a copy that is damaged.
+        """
+        reason = cause.strerror or str(cause)
+        if lack := lack_of(cause, name):
+            return lack
+        if cause.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            return ArtifactMissing(f"expected {name} in the artifact, found nothing", hint=hint)
+        if cause.errno in _MEDIUM_FAILS:
+            return ArtifactUnreadable(f"{name} cannot be read: {reason}", hint=f"check the disk; {hint}")
+        return StoreUnreadable(
+            f"{name} cannot be read: {reason}",
+            hint="check the owner and the rights of that file, and that its file system answers",
+        )
 
 
 class ArtifactMissing(ArtifactError): ...
@@ -270,12 +311,15 @@ class StoreError(QuireError):
     exit_code = 7
 
     @staticmethod
-    def from_os(cause: OSError, path: Path, *, needed: int | None = None) -> StoreError:
+    def from_os(cause: OSError, path: Path, *, needed: int | None = None) -> QuireError:
         """The error of the operating system while it wrote at `path`, under our name for its reason.
 
-        `needed`: bytes that were asked for, where they are known. The caller raises the result.
+        `needed`: bytes that were asked for, where they are known. The caller raises the result: a StoreError or
+        ResourceError.
         """
         reason = cause.strerror or str(cause)
+        if lack := lack_of(cause, str(path)):
+            return lack
         if cause.errno in (errno.ENOSPC, errno.EDQUOT):
             wanted = "" if needed is None else f"{needed:,} bytes needed, "
             return StoreFull(
@@ -311,6 +355,9 @@ class StoreUnwritable(StoreError): ...
 class LocksUnavailable(StoreError): ...
 
 
+class StoreUnreadable(StoreError): ...
+
+
 class StoreUnreachable(StoreError): ...
 
 
@@ -318,16 +365,7 @@ class StoreDenied(StoreError): ...
 
 
 class RegistryError(QuireError):
-    """`outcome`: what became of the change that was asked for, in words, where one was and somebody knows."""
-
     exit_code = 8
-    outcome = ""
-
-    def tell(self, outcome: str) -> None:
-        """Say so in the message too; what was said first, nearer to the change, stays."""
-        if not self.outcome:
-            self.outcome, self.message = outcome, f"{self.message}; {outcome}"
-            self.args = (self.message,)
 
 
 class ModuleUnknown(RegistryError): ...
@@ -485,6 +523,45 @@ class ModuleRevoked(EngineError): ...
 
 
 class RequestCancelled(EngineError): ...
+
+
+class ResourceError(QuireError):
+    """A lack that passes when something is given back. It says nothing of what could not be opened."""
+
+    exit_code = 18
+
+
+class DescriptorsExhausted(ResourceError): ...
+
+
+class MemoryExhausted(ResourceError): ...
+
+
+def lack_of(cause: BaseException, what: str) -> ResourceError | None:
+    """The resource that the system had no more of when `what` was to be opened; None for any other failure.
+
+    `cause`: an error of the operating system, or of a library that quotes its number.
+    """
+    quoted = _OS_ERROR.search(str(cause))
+    number = (
+        cause.errno
+        if isinstance(cause, OSError) and cause.errno
+        else int(quoted[quoted.lastindex or 0])
+        if quoted
+        else None
+    )
+    if number in (errno.EMFILE, errno.ENFILE):
+        whose = "this process has" if number == errno.EMFILE else "the system has"
+        return DescriptorsExhausted(
+            f"{what} cannot be opened: {whose} as many open files as it may",
+            hint="raise the hard limit on open files: ulimit -Hn, LimitNOFILE= of systemd, --ulimit of a container",
+        )
+    if number == errno.ENOMEM or isinstance(cause, MemoryError):
+        return MemoryExhausted(
+            f"{what} cannot be opened: the system gives this process no more memory, or no more mapped files",
+            hint="check free memory, ulimit -v and the limit on mapped files (sysctl vm.max_map_count)",
+        )
+    return None
 
 
 class BackupError(QuireError):

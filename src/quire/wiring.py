@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quire import descriptors
 from quire.access import Keys, Policy, Strangers
 from quire.answering import Answerer, Comparing, Fitting, Recording
 from quire.compiler import Layout, chat_layout, read_layout
@@ -145,6 +146,8 @@ def start(
         device=room,
         memory=host_memory(settings["pool.memory"]),
         record=recorder.record,
+        max_modules=descriptors.for_modules(),
+        max_mappings=descriptors.mappings_for_modules(),
     )
     watch = Watch([pool.look, ModelWatch(model, recorder.record).look], settings["pool.check_seconds"])
     scheduler = Scheduler(

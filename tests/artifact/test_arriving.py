@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import platform
 from pathlib import Path
@@ -15,7 +14,7 @@ from quire.artifact.mapping import map_file, read_private
 from quire.errors import ArtifactUnreadable
 
 
-def mapped(directory: Path, data: bytes) -> mmap.mmap:
+def mapped(directory: Path, data: bytes) -> memoryview:
     (directory / "file").write_bytes(data)
     root = os.open(directory, os.O_RDONLY)
     try:

@@ -21,10 +21,14 @@ from quire.errors import (
     ArtifactTruncated,
     ArtifactUnreadable,
     ChecksumMismatch,
+    DescriptorsExhausted,
     FormatUnsupported,
     ManifestInvalid,
+    MemoryExhausted,
+    QuireError,
     ShardInvalid,
     StoreFull,
+    StoreUnreadable,
     StoreUnwritable,
 )
 
@@ -154,11 +158,9 @@ def test_only_regular_files_count(sample: Sample, copy: Path, name: str, replace
 
 def test_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "none", tmp_path / "file"):
+    for path in (tmp_path / "none", tmp_path / "file", tmp_path / ("x" * 300)):
         with pytest.raises(ArtifactMissing):
             check(path, None)
-    with pytest.raises(ArtifactUnreadable):
-        check(tmp_path / ("x" * 300), None)
     with pytest.raises(ArtifactError, match="expected a digest"):
         check(tmp_path, "b3:12")
     with pytest.raises(ArtifactMissing):
@@ -282,3 +284,24 @@ def test_an_interrupted_reservation_leaves_nothing(tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         ArtifactWriter(tmp_path / "a", GEOMETRY, len(TOKEN_IDS), 0)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EIO, ArtifactUnreadable),
+        (errno.EUCLEAN, ArtifactUnreadable),
+        (errno.ENOENT, ArtifactMissing),
+        (errno.ENOTDIR, ArtifactMissing),
+        (errno.EMFILE, DescriptorsExhausted),
+        (errno.ENFILE, DescriptorsExhausted),
+        (errno.ENOMEM, MemoryExhausted),
+        *((number, StoreUnreadable) for number in (errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT)),
+        *((number, StoreUnreadable) for number in (errno.ENOLCK, errno.EINTR, errno.ENOTCONN, errno.EREMOTEIO + 9000)),
+    ],
+)
+def test_only_loss_and_a_failing_medium_are_damage(number: int, kind: type[QuireError]) -> None:
+    error = ArtifactError.from_os(OSError(number, os.strerror(number)), KV, hint="fetch it again")
+    assert type(error) is kind
+    assert error.hint
+    assert isinstance(error, ArtifactError) == ("fetch it again" in error.hint)

@@ -15,9 +15,18 @@ def at_rest(project: Project) -> bool:
     """No problem, no artifact that nobody knows, no half-written file."""
     state = project.settings.state
     registry = {"registry.db", "registry.db-wal", "registry.db-shm", "registry.db.head"}
-    allowed = {"artifacts", "tmp", "build.lock", "identity.json", "identity.new", "tokenizer.json", *registry}
+    allowed = {
+        "artifacts",
+        "tmp",
+        "removing",
+        "build.lock",
+        "identity.json",
+        "identity.new",
+        "tokenizer.json",
+        *registry,
+    }
     assert {entry.name for entry in state.iterdir()} <= allowed
-    assert list((state / "tmp").iterdir()) == []
+    assert [left for name in ("tmp", "removing") for left in (state / name).glob("*")] == []
     assert find_problems(project.registry, project.store, advance=lambda _: None) == []
     return True
 

@@ -23,7 +23,7 @@ from quire.registry import VersionRecord
 from .conftest import StartServer
 from .process import Server, eventually
 
-CHECKS = {"open", "model", "weights", "registry", "store", "routes", "versions", "modules", "credentials"}
+CHECKS = {"open", "model", "weights", "registry", "store", "routes", "versions", "room", "modules", "credentials"}
 
 
 def failing(server: Server) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from quire import open_project
 from quire.errors import InvalidSetting
 from quire.gateway import serve
-from quire.gateway.serving import listen
+from quire.gateway.listening import listen
 
 
 def test_a_port_in_use(shop: Path) -> None:

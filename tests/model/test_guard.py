@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from quire.model.kernels import Guard, map_guarded, open_guard
+from quire.model import HostMemory
+from quire.model.kernels import Guard, GuardedRange, open_guard
+from quire.pool.integrity import reader
 
 PAGE = mmap.PAGESIZE
 PAGES = 64
@@ -21,14 +23,16 @@ FATAL = """
 import faulthandler, mmap, os, sys
 if sys.argv[2] == "handled":
     faulthandler.enable()
-from quire.model.kernels import map_guarded, open_guard
+from quire.model import HostMemory
+from quire.model.kernels import open_guard
+from quire.pool.integrity import reader
 file = os.open(sys.argv[1], os.O_RDWR)
 guard = open_guard()
-guarded = map_guarded(guard, file, 8192)
-slot = guarded.slot
+ranges = []
+guarded = reader(HostMemory(guard), ranges)(file, 8192)
 other = mmap.mmap(file, 8192)
 if sys.argv[2] == "released":
-    guard.release(slot)
+    ranges[0].release()
     other = guarded
 os.truncate(file, 0)
 if sys.argv[2] == "sent":
@@ -55,11 +59,16 @@ def file(tmp_path: Path) -> Path:
     return place
 
 
-def test_what_a_file_has_no_longer_reads_as_zeros_in_every_thread(guard: Guard, file: Path) -> None:
+def mapped(guard: Guard, file: Path) -> tuple[memoryview, GuardedRange]:
+    ranges: list[GuardedRange] = []
     with file.open("rb") as opened:
-        mapping = map_guarded(guard, opened.fileno(), PAGE * PAGES)
+        return reader(HostMemory(guard), ranges)(opened.fileno(), PAGE * PAGES), ranges[0]
+
+
+def test_what_a_file_has_no_longer_reads_as_zeros_in_every_thread(guard: Guard, file: Path) -> None:
+    mapping, guarded = mapped(guard, file)
     numbers = torch.frombuffer(mapping, dtype=torch.uint8)
-    assert (int(numbers.sum()), mapping.faulted) == (PAGE * PAGES, False)
+    assert (int(numbers.sum()), guarded.faulted) == (PAGE * PAGES, False)
     os.truncate(file, 10 * PAGE)
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(int(numbers.sum()))) for _ in range(8)]
@@ -68,23 +77,21 @@ def test_what_a_file_has_no_longer_reads_as_zeros_in_every_thread(guard: Guard, 
     for thread in threads:
         thread.join()
     assert found == [10 * PAGE] * 8
-    assert mapping.faulted
+    assert guarded.faulted
     assert mapping[: 10 * PAGE] == b"\x01" * (10 * PAGE)
 
 
 def test_slots_are_used_again_and_begin_without_faults(guard: Guard, file: Path) -> None:
     for _ in range(3):
-        with file.open("rb") as opened:
-            mapping = map_guarded(guard, opened.fileno(), PAGE * PAGES)
-        before = mapping.faulted
+        mapping, guarded = mapped(guard, file)
+        before = guarded.faulted
         os.truncate(file, 0)
-        assert (before, mapping[PAGE], mapping.faulted) == (False, 0, True)
-        slot = mapping.slot
+        assert (before, mapping[PAGE], guarded.faulted) == (False, 0, True)
+        slot = guarded.slot
         del mapping
         file.write_bytes(b"\x01" * PAGE * PAGES)
-        with file.open("rb") as opened:
-            mapping = map_guarded(guard, opened.fileno(), PAGE * PAGES)
-        assert mapping.slot == slot
+        mapping, guarded = mapped(guard, file)
+        assert guarded.slot == slot
         del mapping
 
 

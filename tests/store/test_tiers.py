@@ -345,6 +345,32 @@ def test_keys_come_from_the_profile(shared: Shared, tmp_path: Path, monkeypatch:
         shared.remote()
 
 
+@pytest.mark.parametrize("done", ["nothing", "here", "manifest there", "all"])
+def test_a_removal_that_was_interrupted_is_finished(shared: Shared, tmp_path: Path, done: str) -> None:
+    """Whatever of it a process had done when it died; another artifact stays."""
+    store = shared.store(tmp_path / "here")
+    digest, other = commit(store), commit(store, 1)
+    store.share(digest)
+    store.share(other)
+    store.begin_removal(digest)
+    if done != "nothing":
+        store.drop_copy(digest)
+    if done == "manifest there":
+        shared.s3.delete(shared.bucket, shared.name(digest, "manifest.json"))
+    if done == "all":
+        store.remote.delete(digest)
+    again = shared.store(tmp_path / "here")
+    assert again.removals() == [digest]
+    if done == "nothing":
+        with again.lease(digest):
+            assert not again.finish_removal(digest), "it is in use"
+            assert again.removals() == [digest]
+    assert again.finish_removal(digest)
+    assert again.removals() == []
+    assert shared.files(digest) == []
+    assert again.digests() == again.remote.digests() == [other]
+
+
 @pytest.mark.parametrize(
     "url",
     [

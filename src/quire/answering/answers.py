@@ -26,6 +26,7 @@ from quire.errors import (
     NoLiveVersion,
     NoRoute,
     QuireError,
+    ResourceError,
     StoreError,
 )
 from quire.registry.figures import fell_back
@@ -121,7 +122,7 @@ class Answerer:
         planned = part.planned(plan)
         try:
             prepared = self._prepared(question, planned, part.candidate, principal, part=part)
-        except (ArtifactError, StoreError, ModelMismatch, NoLiveVersion, ModuleExpired):
+        except (ArtifactError, ResourceError, StoreError, ModelMismatch, NoLiveVersion, ModuleExpired):
             self._comparing.count(part, fell_back(part.arm))
             return None
         self._recording.decided(principal, planned, part.candidate)

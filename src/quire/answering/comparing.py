@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quire.core import Delta
-from quire.errors import ContextExceeded, EngineBusy, EngineStopped, InvalidRequest, QuireError, RequestCancelled
+from quire.errors import (
+    ContextExceeded,
+    EngineBusy,
+    EngineStopped,
+    InvalidRequest,
+    QuireError,
+    RequestCancelled,
+    ResourceError,
+)
 from quire.golden import f1
 from quire.registry import figures
 
@@ -173,5 +181,5 @@ def ended_by(error: QuireError, arm: figures.Arm) -> Counter[str]:
     """The figures of a request that `error` ended: who is refused was not answered wrongly."""
     if isinstance(error, RequestCancelled):
         return figures.left(arm)
-    refused = isinstance(error, EngineBusy | EngineStopped | ContextExceeded | InvalidRequest)
+    refused = isinstance(error, EngineBusy | EngineStopped | ContextExceeded | InvalidRequest | ResourceError)
     return figures.refused(arm) if refused else figures.failed(arm)

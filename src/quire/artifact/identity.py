@@ -17,7 +17,7 @@ from pathlib import Path
 import rfc8785
 from blake3 import blake3
 
-from quire.errors import ArtifactError, ArtifactMissing, ArtifactUnreadable, ManifestInvalid
+from quire.errors import ArtifactError, ArtifactMissing, ManifestInvalid
 
 TOKEN_LIMIT = 2**31 - 1
 THREADED_ABOVE = 1 << 20  # bytes; below it starting threads costs more than hashing
@@ -33,15 +33,13 @@ def digest_bytes(data: bytes | bytearray | memoryview | mmap.mmap) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """BLAKE3 of a regular file, mapped, on all cores. `ArtifactMissing`, `ArtifactUnreadable`."""
+    """BLAKE3 of a regular file, mapped, on all cores. Raises what `ArtifactError.from_os` gives."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ArtifactMissing(f"expected a regular file at {path}, found something else", hint=_CHECK_PATH)
         return "b3:" + str(blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest())
-    except FileNotFoundError as error:
-        raise ArtifactMissing(f"expected a file at {path}, found nothing", hint=_CHECK_PATH) from error
     except OSError as error:
-        raise ArtifactUnreadable(f"{path} cannot be read: {error.strerror or error}", hint=_CHECK_PATH) from error
+        raise ArtifactError.from_os(error, str(path), hint=_CHECK_PATH) from error
 
 
 def is_digest(text: object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from functools import cached_property
@@ -16,7 +15,7 @@ from quire.artifact.manifest import MANIFEST_FILE, MANIFEST_LIMIT, Manifest
 from quire.artifact.mapping import REPLACE, map_file, open_regular, read_private, segment_over
 from quire.artifact.shards import TOKENS_FILE, FilePlan
 from quire.core import KVSegment
-from quire.errors import ArtifactError, ArtifactMissing, ArtifactUnreadable, ChecksumMismatch, ShardInvalid
+from quire.errors import ArtifactError, ArtifactMissing, ChecksumMismatch, ShardInvalid
 from quire.file_identity import FileIdentity
 
 if TYPE_CHECKING:
@@ -27,8 +26,9 @@ def open_artifact(directory: Path, *, expect_digest: str | None, read_in: ReadIn
     """Map the artifact in `directory`. It reads the manifest and the headers, no KV.
 
     `expect_digest`: the digest that names the artifact; None accepts any manifest that is well formed. `read_in`: makes
-    memory of a file, if it is not to be mapped. Raises only kinds of `ArtifactError`. KV is not compared with its
-    digests here: see `Artifact.verify`.
+    memory of a file, if it is not to be mapped. Raises only kinds of `ArtifactError` for what is wrong with it, and
+    `StoreUnreadable` or a `ResourceError` for what hinders reading it. KV is not compared with its digests here: see
+    `Artifact.verify`.
     """
     if expect_digest is not None:
         parse_digest(expect_digest)
@@ -37,9 +37,7 @@ def open_artifact(directory: Path, *, expect_digest: str | None, read_in: ReadIn
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactMissing(f"expected an artifact directory at {directory}, found none", hint=REPLACE) from error
     except OSError as error:
-        raise ArtifactUnreadable(
-            f"{directory} cannot be opened: {error.strerror}", hint="check its permissions"
-        ) from error
+        raise ArtifactError.from_os(error, str(directory), hint=REPLACE) from error
     try:
         data, identity = _read_manifest(root, expect_digest)
         manifest = Manifest.from_bytes(data)
@@ -65,7 +63,7 @@ class Artifact:
         self,
         directory: Path,
         manifest: Manifest,
-        files: list[tuple[FilePlan, mmap.mmap]],
+        files: list[tuple[FilePlan, memoryview]],
         identities: dict[str, FileIdentity],
     ) -> None:
         self.directory = directory
@@ -80,6 +78,11 @@ class Artifact:
             shards, manifest.dtype, manifest.position_start, manifest.token_count
         )
         self._ids_at = tokens.spans[0].offset
+
+    @property
+    def mapped_files(self) -> int:
+        """How many files are mapped: each is one of the system's `vm.max_map_count`."""
+        return len(self._shards)
 
     @cached_property
     def token_ids(self) -> list[int]:
@@ -160,15 +163,13 @@ def _read_manifest(root: int, expect_digest: str | None) -> tuple[bytes, FileIde
         try:
             data = file.read(MANIFEST_LIMIT + 1)
         except OSError as error:
-            raise ArtifactUnreadable(
-                f"{MANIFEST_FILE} cannot be read: {error.strerror}", hint="check the disk"
-            ) from error
+            raise ArtifactError.from_os(error, MANIFEST_FILE, hint=REPLACE) from error
     if expect_digest is not None:
         _compare(MANIFEST_FILE, expect_digest, digest_bytes(data))
     return data, identity
 
 
-def _check_header(plan: FilePlan, mapping: mmap.mmap) -> None:
+def _check_header(plan: FilePlan, mapping: memoryview) -> None:
     found = mapping[: len(plan.header)]
     if found == plan.header:
         return

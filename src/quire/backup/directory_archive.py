@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 from quire.artifact.space import sync_directory
 from quire.backup.contract import CUT, PIECE, Read, Source, Target, reporting
 from quire.backup.index import INDEX, LIMIT, Entry, Index
-from quire.errors import BackupInvalid
+from quire.errors import BackupInvalid, StoreError
+
+_NOT_WHOLE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EIO)
 
 
 class DirectoryTarget(Target):
@@ -74,6 +77,8 @@ class DirectorySource(Source):
                 at, path = inner, path / folder
             return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
         except OSError as error:
+            if error.errno not in _NOT_WHOLE:
+                raise StoreError.from_os(error, path / last) from error
             raise BackupInvalid(f"{path}: expected {last}, {error.strerror}", hint=CUT) from error
         finally:
             os.close(at)

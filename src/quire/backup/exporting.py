@@ -18,7 +18,7 @@ from quire.backup.archives import compared, entry_of
 from quire.backup.contract import PIECE, Target
 from quire.backup.files import project_files
 from quire.backup.index import Entry, Index, artifact_of, place_of
-from quire.errors import ArtifactNotFound, ArtifactUnreadable, BackupInvalid, ChecksumMismatch, QuireError, StoreError
+from quire.errors import ArtifactError, ArtifactNotFound, BackupInvalid, ChecksumMismatch, QuireError, StoreError
 from quire.registry import AuditEvent, actor, dump_registry, recordable
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
             while piece := file.read(PIECE):
                 yield piece
     except OSError as error:
-        raise ArtifactUnreadable(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
+        raise ArtifactError.from_os(error, str(path), hint="run `quire fsck`") from error
 
 
 def _spool(path: Path, name: str, lines: Iterable[bytes]) -> Entry:

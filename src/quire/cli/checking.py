@@ -13,7 +13,7 @@ from quire.cli.opening import open_project
 from quire.cli.options import JsonOption, Modules, ProjectOption
 from quire.cli.screen import Screen, duration, size, table
 from quire.cli.verdict import judge, told
-from quire.errors import ArtifactError, QuireError, VerificationFailed
+from quire.errors import ArtifactError, QuireError, ResourceError, VerificationFailed
 from quire.registry import actor
 
 if TYPE_CHECKING:
@@ -80,13 +80,20 @@ def gc(
             done = collect_garbage(opened.registry, opened.store, keep=keep, actor=actor(), dry_run=dry_run)
     would = "would remove" if dry_run else "removed"
     rows = table("what", "which")
-    for kind, names in (("version", done.versions), ("orphan", done.orphans), ("left, in use", done.in_use)):
+    kinds = {
+        "version": done.versions,
+        "begun by an earlier gc": done.finished,
+        "orphan": done.orphans,
+        "left, in use": done.in_use,
+    }
+    for kind, names in kinds.items():
         for name in names:
             rows.add_row(kind, escape(name))
     screen.show(
         {
             "dry_run": dry_run,
             "versions": done.versions,
+            "finished": done.finished,
             "orphans": done.orphans,
             "in_use": done.in_use,
             "freed_bytes": done.freed_bytes,
@@ -101,7 +108,10 @@ def fsck(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find and name every damaged, missing or orphaned piece. Exits with 6 while one is left."""
+    """Find and name every damaged, missing, unreadable or orphaned piece. Exits with 6 while one is left.
+
+    What a killed `quire gc` had begun to remove is named too, and is none of these: the next `quire gc` removes it.
+    """
     screen = Screen(as_json=as_json)
     with open_project(project, screen) as opened:
         from quire.compiler import build_lock, find_problems
@@ -112,10 +122,18 @@ def fsck(
                 screen.out.print(_problems(found))
             left, forgotten = _repair(opened, found, screen) if repair and found else (found, [])
             elsewhere = opened.store.remote is not None
+    interrupted = [p.subject for p in left if p.kind == "interrupted"]
+    found, left = ([p for p in problems if p.kind != "interrupted"] for problems in (found, left))
     screen.show(
-        {"problems": [_problem(p) for p in found], "remaining": [_problem(p) for p in left], "forgotten": forgotten},
+        {
+            "problems": [_problem(p) for p in found],
+            "remaining": [_problem(p) for p in left],
+            "interrupted": interrupted,
+            "forgotten": forgotten,
+        },
         *([_problems(left)] if repair and left else []),
         *([f"forgotten, as nothing can compile them again: {', '.join(forgotten)}"] if forgotten else []),
+        *([f"removals to be finished by `quire gc`: {len(interrupted)}"] if interrupted else []),
         "no problems" if not found else f"{len(found)} found, {len(left)} left",
         *([ELSEWHERE] if elsewhere else []),
     )
@@ -135,6 +153,8 @@ def _repair(project: Project, found: list[Problem], screen: Screen) -> tuple[lis
 
     try:
         rebuildable = {f"{plan.spec.module_id}@{plan.version}" for plan in project.plan()}
+    except ResourceError:
+        raise  # nothing is known then of what can be compiled again
     except QuireError as error:  # its sources may be gone; what else is broken is still worth mending
         screen.note(f"nothing is compiled again: {error.message}")
         rebuildable = set()
@@ -146,6 +166,8 @@ def _repair(project: Project, found: list[Problem], screen: Screen) -> tuple[lis
             run_build(
                 plans, lambda: project.model, project.registry, project.store, bar, actor=actor(), ask=project.test
             )
+    except ResourceError:
+        raise
     except QuireError as error:  # its sources may be gone; what else is broken is still worth mending
         screen.note(f"not compiled again: {error.message}")
     forgotten = forget_unrepairable(found, project.registry, project.store, actor=actor())

@@ -36,6 +36,7 @@ from quire.cli import (
     testing,
 )
 from quire.cli.screen import Screen
+from quire.descriptors import raise_limit
 from quire.errors import InvalidSetting, ProjectNotFound, QuireError
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         warnings.simplefilter("ignore")  # of other libraries; ours are errors, said in full
     logging.getLogger("quire").addHandler(logging.NullHandler())
     as_json = "--json" in given
+    raise_limit()
     try:
         _require_working_directory()
         code = app(args=given, prog_name="quire", standalone_mode=not as_json)

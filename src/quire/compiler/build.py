@@ -14,7 +14,7 @@ from quire.compiler.reissuing import kv_of_ancestors, reissue_module
 from quire.compiler.renewing import due, renew
 from quire.compiler.sharing import share_chains
 from quire.compiler.testing import run_tests, withheld
-from quire.errors import ArtifactError, ArtifactNotFound, BuildBusy, BuildInterrupted, StoreError
+from quire.errors import ArtifactError, ArtifactNotFound, BuildBusy, BuildInterrupted, StoreError, StoreUnreadable
 from quire.locking import flock
 from quire.model import check_exact
 from quire.stopping import stop_signals
@@ -166,8 +166,8 @@ def _reissue(plan: ModulePlan, registry: Registry, store: Store, actor: str) -> 
     if kv_of_ancestors(plan) is not None:
         try:
             return reissue_module(plan, registry, store, actor=actor)
-        except (ArtifactError, ArtifactNotFound):
-            pass  # its bytes are damaged or gone: they are computed again
+        except (ArtifactError, ArtifactNotFound, StoreUnreadable):
+            pass  # its bytes are damaged, gone or out of reach: they are computed again
     plan.action, plan.donor = "compile", None
     return None
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from quire.artifact import canonical, digest_bytes
-from quire.errors import InvalidRequest, LayoutMalformed, UnknownVariable
+from quire.errors import InvalidRequest, LayoutMalformed, UnknownVariable, lack_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -161,7 +161,9 @@ def read_layout(path: Path) -> Layout:
     try:
         definition = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LayoutMalformed(f"cannot read the layout {path}: {error.strerror}", hint="check the path") from error
+        raise lack_of(error, str(path)) or LayoutMalformed(
+            f"cannot read the layout {path}: {error.strerror}", hint="check the path"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LayoutMalformed(f"{path} is not valid TOML: {error}", hint="correct the line named") from error
     return Layout.parse(definition, str(path))

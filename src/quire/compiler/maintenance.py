@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quire.artifact import digest_bytes, is_digest, open_artifact
-from quire.errors import ArtifactError, ArtifactNotFound, RegistryError, StoreError, VersionInUse
+from quire.errors import ArtifactError, ArtifactNotFound, RegistryError, StoreError, StoreFull, VersionInUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 class Problem:
     """One thing that is wrong. `subject`: module@version, digest or path; `remedy`: what repairs it."""
 
-    kind: str  # "damaged" | "missing" | "orphaned" | "left behind" | "not shared" | "object store" | "registry"
+    # "damaged" | "missing" | "unreadable" | "orphaned" | "interrupted" | "left behind" | "not shared" |
+    # "object store" | "registry"
+    kind: str
     subject: str
     detail: str
     remedy: str
@@ -29,9 +32,11 @@ class Problem:
 
 @dataclass(slots=True)
 class Collected:
-    """What garbage collection removed, and what it left because somebody is using it."""
+    """What garbage collection removed, and what it left because somebody is using it. `finished`: digests of artifacts
+    whose removal an earlier run had begun."""
 
     versions: list[str] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     in_use: list[str] = field(default_factory=list)
     freed_bytes: int = 0
@@ -42,11 +47,12 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
 
     Never what is live, pinned, in use by any process, or an ancestor of what is kept. What is forgotten goes from the
     object store too, and so does what senders that died have left there; artifacts there that this registry does not
-    know may be another's, and stay. Mutates all, or nothing with `dry_run`. The caller holds the build lock, so that no
-    artifact is between store and registry.
+    know may be another's, and stay. A run that was killed is finished by the next one. Mutates all, or nothing with
+    `dry_run`. The caller holds the build lock, so that no artifact is between store and registry.
     """
     done = Collected()
     abandoned = store.remote.abandoned() if store.remote else []  # first: if it is out of reach, nothing is forgotten
+    _finish_removals(registry, store, done, dry_run=dry_run)
     for record in registry.gc_candidates(keep):
         name = str(record.ref)
         size = _size(store, record.digest)
@@ -55,18 +61,20 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
             continue
         if not dry_run:
             # The registry first: it refuses what was published or pinned meanwhile, and what a child kept above needs.
+            with suppress(StoreFull):  # room is what this makes: without the note, what a kill leaves is an orphan
+                store.begin_removal(record.digest)
             try:
                 registry.forget(record.module_id, record.version, actor=actor, reason="garbage collection")
             except VersionInUse:
+                store.cancel_removal(record.digest)
                 done.in_use.append(name)
                 continue
-            if size is not None:
-                store.delete(record.digest)
+            store.finish_removal(record.digest)
         done.versions.append(name)
         done.freed_bytes += size or 0
     known = registry.referenced_digests() | {r.digest for r in registry.gc_candidates(keep)}
     for digest in store.digests():
-        if digest not in known:
+        if digest not in known and digest not in done.finished:
             size = _size(store, digest) or 0
             if not dry_run and not store.drop_copy(digest):
                 done.in_use.append(digest)
@@ -82,8 +90,27 @@ def collect_garbage(registry: Registry, store: Store, *, keep: int, actor: str, 
     return done
 
 
+def _finish_removals(registry: Registry, store: Store, done: Collected, *, dry_run: bool) -> None:
+    """Remove what an earlier run had begun to remove, unless a version refers to it: then it had not yet begun, or the
+    same was compiled again."""
+    begun = store.removals()
+    known = registry.referenced_digests() if begun else frozenset()
+    for digest in begun:
+        size = (_size(store, digest) if digest not in known else None) or 0
+        if digest not in known and not dry_run and not store.finish_removal(digest):
+            done.in_use.append(digest)
+        elif digest not in known:
+            done.finished.append(digest)
+            done.freed_bytes += size
+        elif not dry_run:
+            store.cancel_removal(digest)
+
+
 def find_problems(registry: Registry, store: Store, *, advance: Callable[[str], None]) -> list[Problem]:
-    """Read everything once and name what is damaged, missing or orphaned. Mutates nothing."""
+    """Read everything once and name what is damaged, missing or orphaned. Mutates nothing.
+
+    What garbage collection had begun to remove when it was stopped is named too, as ``interrupted``: it is no damage.
+    """
     here = store.digests()  # before the registry is read: what another server publishes meanwhile is no orphan
     restore = "restore the registry from a backup, or build into a new one"
     problems = [
@@ -98,8 +125,13 @@ def find_problems(registry: Registry, store: Store, *, advance: Callable[[str], 
         advance(str(record.ref))
         if problem := check_version(record, store):
             problems.append(problem)
-    for digest in here:
+    begun = store.removals()
+    for digest in begun:
         if digest not in known:
+            found = "its version was forgotten, and `quire gc` was stopped before it had removed all of it"
+            problems.append(Problem("interrupted", digest, found, "finish it: `quire gc`"))
+    for digest in here:
+        if digest not in known and digest not in begun:
             problems.append(Problem("orphaned", digest, "no version refers to this artifact", "remove the artifact"))
     problems += [Problem("orphaned", str(p), "it is no artifact", "remove it") for p in store.strays()]
     return problems + _problems_elsewhere(_needed([r for r in records if r.state == "live"], records), store)
@@ -135,16 +167,19 @@ def _problems_elsewhere(needed: list[VersionRecord], store: Store) -> list[Probl
 
 
 def check_version(record: VersionRecord, store: Store) -> Problem | None:
-    """Compare every byte of a version's artifact on this machine with its digests; elsewhere, whether it is there."""
+    """Compare every byte of a version's artifact on this machine with its digests; elsewhere, whether it is there.
+
+    Raises ResourceError: then nothing is known of it.
+    """
     try:
-        place = store.locate(record.digest)
-    except StoreError as error:
+        with open_artifact(store.locate(record.digest), expect_digest=record.digest) as artifact:
+            artifact.verify()
+    except ArtifactNotFound as error:
         if store.remote and store.has(record.digest):
             return None
         return Problem("missing", str(record.ref), error.message, _remedy(record), record)
-    try:
-        with open_artifact(place, expect_digest=record.digest) as artifact:
-            artifact.verify()
+    except StoreError as error:
+        return Problem("unreadable", str(record.ref), error.message, error.hint, record)
     except ArtifactError as error:
         return Problem("damaged", str(record.ref), error.message, _remedy(record), record)
     return None
@@ -159,8 +194,8 @@ def _remedy(record: VersionRecord) -> str:
 def remove_broken(problems: list[Problem], store: Store, *, rebuildable: Container[str]) -> list[Problem]:
     """Drop orphans, and damaged bytes that a build makes anew or nobody may use; give the problems that stay.
 
-    Damaged bytes of a live version that cannot be compiled again are kept: they are the last there is of it. Mutates
-    the store.
+    Removals that garbage collection had begun are finished. Damaged bytes of a live version that cannot be compiled
+    again are kept: they are the last there is of it. Mutates the store.
 
     Args:
         rebuildable: ``module@version`` of what the project as it stands would compile.
@@ -169,6 +204,8 @@ def remove_broken(problems: list[Problem], store: Store, *, rebuildable: Contain
     for problem in problems:
         if problem.kind == "orphaned":
             gone = _remove_orphan(problem.subject, store)
+        elif problem.kind == "interrupted":
+            gone = store.finish_removal(problem.subject)
         elif problem.kind == "damaged" and problem.record and _fetch_again(problem.record, store):
             gone = True
         elif problem.kind == "not shared" and problem.record:
@@ -180,7 +217,7 @@ def remove_broken(problems: list[Problem], store: Store, *, rebuildable: Contain
             kept = problem.record.state == "live" and problem.subject not in rebuildable
             gone = not kept and store.delete(problem.record.digest)
         else:
-            gone = problem.kind not in ("registry", "object store")
+            gone = problem.kind not in ("registry", "object store", "unreadable")
         if not gone:
             remaining.append(problem)
     return remaining
@@ -194,7 +231,7 @@ def forget_unrepairable(problems: list[Problem], registry: Registry, store: Stor
     forgotten: list[str] = []
     for problem in problems:
         record = problem.record
-        if record is None or check_version(record, store) is None:
+        if record is None or (found := check_version(record, store)) is None or found.kind == "unreadable":
             continue
         try:
             registry.forget(record.module_id, record.version, actor=actor, reason=f"fsck: {problem.kind}")

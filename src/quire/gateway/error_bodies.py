@@ -46,6 +46,7 @@ from quire.errors import (
     RegistryUnwritable,
     RequestCancelled,
     RequestTooLarge,
+    ResourceError,
     StoreError,
     StoreUnreachable,
     TokenKeysMissing,
@@ -93,6 +94,7 @@ STATUS: dict[type[QuireError], int] = {
     ModuleChanged: 503,
     ModelChanged: 503,
     RegistryError: 503,
+    ResourceError: 503,
     StoreError: 503,
     TokenKeysMissing: 503,
 }
@@ -102,6 +104,7 @@ DISCREET: dict[type[QuireError], str] = {
     ModelChanged: "the model's files changed under the server, which answers nothing until it is restarted",
     ArtifactError: "the module's artifact failed its checks, so nothing was generated from it",
     StoreError: "the module's artifact could not be had from the store",
+    ResourceError: "the server has no room to open what it needs: too much is in use at once",
     RegistryBusy: "others kept the registry locked",
     RegistryUnreachable: "the registry cannot be reached",
     RegistryUnwritable: "the registry cannot be written",
@@ -117,6 +120,7 @@ RETRY_AFTER: dict[type[QuireError], str] = {
     EngineLoading: "5",
     EngineStopped: "5",
     ModuleChanged: "1",
+    ResourceError: "1",
     StoreUnreachable: "2",
     TokenKeysMissing: "2",
 }  # seconds
@@ -142,7 +146,7 @@ def error_body(error: QuireError) -> dict[str, Any]:
         said = f"{error.message}. Hint: {error.hint}" if error.hint else error.message
     else:
         said = next(DISCREET[kind] for kind in type(error).__mro__ if kind in DISCREET)
-        if isinstance(error, RegistryError) and error.outcome:
+        if error.outcome:
             said += f"; {error.outcome}"
         said += ". Hint: the operator finds the details in the server's log"
     code = "internal_error" if error is INTERNAL else OPENAI_CODES.get(type(error), error.code)

@@ -143,6 +143,10 @@ class Gateway:
         """Raises RegistryError, RouteTableInvalid where no router can be made of the table in force."""
         self.runtime.answerer.routes.current()
 
+    def make_room(self) -> int:
+        """Close idle modules, as connections need their descriptors; gives how many."""
+        return self._runtime.pool.make_room() if self._runtime else 0
+
     def drain(self) -> None:
         """Accept no new answers from now on; those under way go on."""
         self.draining = True

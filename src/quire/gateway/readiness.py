@@ -166,6 +166,7 @@ CHECKS = (
     Check("store", "the store cannot be read", lambda gateway: gateway.project.store.check()),
     Check("routes", "the route table cannot be had", lambda gateway: gateway.check_routes()),
     Check("versions", "live versions are for another model than this server runs: it must be restarted", _versions),
+    Check("room", "no other module can be opened now", lambda gateway: gateway.runtime.pool.check_room()),
     Check("modules", "a live module cannot be restored, or there is none", _modules),
     Check("credentials", "the keys that tokens are checked with cannot be had", _credentials),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import logging
 import os
 import signal
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from quire.allocator import limit_heaps
-from quire.errors import InvalidSetting
+from quire.descriptors import raise_limit
 from quire.gateway.app import create_app
+from quire.gateway.listening import listen
 from quire.telemetry import fields, logs_written
 
 if TYPE_CHECKING:
@@ -62,11 +62,12 @@ def serve(
     port = project.settings["server.port"] if port is None else port
     sys.setswitchinterval(SWITCH_SECONDS)
     limit_heaps()
+    raise_limit()
     app = create_app(project, load=False)
     gateway: Gateway = app.state.gateway
     settings = project.settings
     with (
-        listen(host, port, beyond_loopback=gateway.authenticator.asks) as listener,
+        listen(host, port, beyond_loopback=gateway.authenticator.asks, make_room=gateway.make_room) as listener,
         logs_written(settings["log.format"], settings["log.level"]),
     ):
         config = uvicorn.Config(
@@ -97,40 +98,6 @@ def serve(
             project.close_records()
             logging.shutdown()
             os._exit(0)  # nothing can stop these threads, and the interpreter would wait for them or go away under them
-
-
-def listen(host: str, port: int, *, beyond_loopback: bool) -> socket.socket:
-    """A listening socket. Raises InvalidSetting."""
-    if not 0 <= port <= 65535:
-        raise InvalidSetting(
-            f"server.port must be between 0 and 65535, found {port}", hint="choose another port; 0 means any free one"
-        )
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError) as error:
-        raise InvalidSetting(
-            f"server.host must be a name or address of this machine, found {host!r}: {error}", hint="e.g. 127.0.0.1"
-        ) from error
-    if not beyond_loopback and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
-        raise InvalidSetting(
-            f"server.host is {host!r} ({address[0]}), which other machines can reach, and the server asks for no key",
-            hint="let it ask for keys (access.keys = true, `quire keys create`) or for tokens (access.issuer), or "
-            "listen on 127.0.0.1 behind a proxy that authenticates",
-        )
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for old connections
-        listener.bind(address)
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise InvalidSetting(
-            f"cannot listen on server.host {host!r}, server.port {port}: {error.strerror}",
-            hint="stop the program that uses the port, or choose another one; 0 means any free one",
-        ) from error
-    return listener
 
 
 class _Server(uvicorn.Server):

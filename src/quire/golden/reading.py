@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from quire.core import ModuleSpec
-from quire.errors import InvalidSetting
+from quire.errors import InvalidSetting, lack_of
 from quire.golden.suite import MAX_TOKENS, Expectation, GoldenFile, GoldenQuestion, Kind, Suite
 from quire.patterns import check_pattern
 
@@ -85,7 +85,9 @@ def read_yaml(path: Path, shape: str) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidSetting(f"cannot read {path}: {error.strerror}", hint=shape) from error
+        raise lack_of(error, str(path)) or InvalidSetting(
+            f"cannot read {path}: {error.strerror}", hint=shape
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidSetting(f"{path} is not valid YAML: {error}", hint="correct the line named") from error
 

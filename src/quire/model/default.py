@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quire.errors import LocksUnavailable, ModelFetchFailed, ModelUnreadable
+from quire.errors import LocksUnavailable, ModelFetchFailed, ModelUnreadable, lack_of
 from quire.locking import flock
 from quire.model.fingerprint import file_digest
 
@@ -68,7 +68,9 @@ def gguf_model(path: Path, home: Path, progress: Callable[[str], None] | None = 
     try:
         digest = file_digest(path)
     except OSError as error:
-        raise ModelUnreadable(f"cannot read {path}: {error.strerror}", hint="check its rights") from error
+        raise lack_of(error, str(path)) or ModelUnreadable(
+            f"cannot read {path}: {error.strerror}", hint="check its rights"
+        ) from error
     target = home / f"{path.stem}-{digest[3:15]}"
     if not (target / "config.json").is_file():
         with _workspace(target.parent) as work:
@@ -90,7 +92,7 @@ def _workspace(parent: Path) -> Iterator[Path]:
         path = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=parent))
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise ModelFetchFailed(
+        raise lack_of(error, str(parent)) or ModelFetchFailed(
             f"cannot write to the model directory {parent}: {error.strerror}",
             hint="set model.home (QUIRE_MODEL_HOME) to a writable directory, or model.path to a model directory",
         ) from error
@@ -153,7 +155,7 @@ def _convert(gguf: Path, converted: Path, target: Path) -> None:
             quantization_config=GgufConfig(dequantize=True),
         )
     except Exception as error:  # what a damaged file makes the readers of transformers raise has no common base
-        raise ModelUnreadable(
+        raise lack_of(error, gguf.name) or ModelUnreadable(
             f"{gguf.name} could not be converted: {' '.join(str(error).split()):.300}",
             hint="transformers must support the GGUF file's architecture and quantization",
         ) from error
@@ -161,7 +163,7 @@ def _convert(gguf: Path, converted: Path, target: Path) -> None:
         model.save_pretrained(converted)
         tokenizer.save_pretrained(converted)
     except (OSError, SafetensorError) as error:
-        raise ModelFetchFailed(
+        raise lack_of(error, str(target.parent)) or ModelFetchFailed(
             f"the converted model cannot be written to {target.parent}: {error}",
             hint="free some space, or set model.home (QUIRE_MODEL_HOME) to another disk",
         ) from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import blake3
 
-from quire.errors import ModelUnreadable
+from quire.errors import ModelUnreadable, lack_of
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -35,7 +35,9 @@ def model_fingerprint(directory: Path, dtype: str) -> str:
         config = json.loads((directory / "config.json").read_bytes())
         weights = {p.name: file_digest(p) for p in sorted(directory.glob("*.safetensors"))}
     except (OSError, ValueError) as error:
-        raise ModelUnreadable(f"cannot read the model in {directory}: {error}", hint="check the directory") from error
+        raise lack_of(error, str(directory)) or ModelUnreadable(
+            f"cannot read the model in {directory}: {error}", hint="check the directory"
+        ) from error
     if not weights:
         raise ModelUnreadable(
             f"no .safetensors weights in {directory}",
@@ -54,7 +56,7 @@ def tokenizer_fingerprint(directory: Path) -> str:
     try:
         files = {name: file_digest(directory / name) for name in TOKENIZER_FILES if (directory / name).is_file()}
     except OSError as error:
-        raise ModelUnreadable(
+        raise lack_of(error, str(directory)) or ModelUnreadable(
             f"cannot read the tokenizer in {directory}: {error.strerror}", hint="check the rights of its files"
         ) from error
     if not files:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quire.core import KVGeometry
-from quire.errors import ModelNotFound, ModelUnreadable, ModelUnsupported, QuireError
+from quire.errors import ModelNotFound, ModelUnreadable, ModelUnsupported, QuireError, lack_of
 from quire.model.attention import ATTENTION_NAME, AttentionPlan, attend
 from quire.model.backends import Backend, choose_backend
 from quire.model.default import DEFAULT_MODEL, default_model, gguf_model
@@ -294,7 +294,7 @@ def _reading(problem: str, *, hint: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ModelUnreadable(f"{problem}: {reason:.300}", hint=hint) from error
+        raise lack_of(error, "the model") or ModelUnreadable(f"{problem}: {reason:.300}", hint=hint) from error
 
 
 def _hub_snapshot(name: str) -> Path:
@@ -305,7 +305,7 @@ def _hub_snapshot(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelNotFound(
+        raise lack_of(error, name) or ModelNotFound(
             f"{name!r} is not a directory here and could not be had from the Hub: {type(error).__name__}",
             hint="check the name and the network, or download the model and give its directory",
         ) from error

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 from quire.access import tenant_of
 from quire.artifact import copy_file, map_file
 from quire.errors import ModelChanged, ModuleChanged
-from quire.model.kernels import map_guarded
+from quire.model.kernels import GuardedRange
 from quire.registry import AuditEvent
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Callable, Sequence
 
     from quire.model import HostMemory, LoadedModel
-    from quire.model.kernels import GuardedMap
     from quire.registry import VersionRecord
 
 log = logging.getLogger(__name__)
@@ -30,16 +28,17 @@ log = logging.getLogger(__name__)
 UNREADABLE = "a page of a file could not be read: the file was cut short, or the disk fails"
 
 
-def reader(memory: HostMemory, guarded: list[GuardedMap]) -> Callable[[int, int], mmap.mmap]:
-    """What `open_artifact` reads files in with; guarded mappings are appended to `guarded`."""
+def reader(memory: HostMemory, guarded: list[GuardedRange]) -> Callable[[int, int], memoryview]:
+    """What `open_artifact` reads files in with; ranges that are guarded are appended to `guarded`."""
 
-    def read_in(file: int, size: int) -> mmap.mmap:
-        if memory.copies:
-            return copy_file(file, size)
+    def protect(address: int, size: int) -> Callable[[], None]:
         if memory.guard is None:
-            return map_file(file, size)
-        guarded.append(map_guarded(memory.guard, file, size))
-        return guarded[-1]
+            return lambda: None
+        guarded.append(GuardedRange.of(memory.guard, address, size))
+        return guarded[-1].release
+
+    def read_in(file: int, size: int) -> memoryview:
+        return copy_file(file, size) if memory.copies else map_file(file, size, protect)
 
     return read_in
 

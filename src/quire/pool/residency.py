@@ -2,14 +2,17 @@
 
 On a CPU a module is hot when its files are mapped and verified; its bytes are the page cache's, shared by all
 processes that map them. So the pool holds no copies: it holds mappings, and gives the idle ones back when the bytes
-they cover exceed `max_bytes`, the longest unused first. Where the model computes elsewhere, `quire.pool.device_room`
-keeps copies there of what is open here.
+they cover exceed `max_bytes`, the longest unused first. Each open module also takes a descriptor, for its lease, and a
+mapping for each file: of both the system gives a process only so many. Idle modules are closed before these run out,
+and again if they do. Where the model computes elsewhere, `quire.pool.device_room` keeps copies there of what is open
+here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from quire.access import Policy
 from quire.artifact import REPLACE, Artifact, open_artifact
-from quire.errors import ArtifactError, ArtifactUnreadable, StoreFull
+from quire.descriptors import check_left
+from quire.errors import ArtifactError, ArtifactUnreadable, DescriptorsExhausted, ResourceError, StoreFull
 from quire.model import host_memory
 from quire.pool.chain_lease import TIERS, ChainLease, Restored, Tier
 from quire.pool.device_room import DeviceState
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     from quire.access import Principal
     from quire.core import KVSegment
     from quire.model import HostMemory, ModelFacts
-    from quire.model.kernels import GuardedMap
+    from quire.model.kernels import GuardedRange
     from quire.pool.device_room import DeviceRoom
     from quire.registry import AuditEvent, VersionRecord
     from quire.store import Lease, Store
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLOSED_AT_ONCE = 16  # idle modules, where the system has run out of what they hold
+TO_OPEN = 4  # descriptors that opening a module takes for a moment
 SET_ASIDE_SECONDS = 60.0  # within which the same artifact is not fetched again for damage
 
 
@@ -74,12 +80,16 @@ class Pool:
         device: DeviceRoom | None = None,
         memory: HostMemory | None = None,
         record: Callable[[AuditEvent], None] = lambda _: None,
+        max_modules: int = sys.maxsize,
+        max_mappings: int = sys.maxsize,
     ) -> None:
         """
         Args:
             device: where the model computes, if it is not the CPU.
             memory: None: as it is best here.
             record: told about modules whose bytes changed while they were open.
+            max_modules: open at once, idle or in use.
+            max_mappings: files of theirs that are mapped, beyond which idle modules are closed.
         """
         self._memory = memory or host_memory()
         self._record = record
@@ -90,6 +100,7 @@ class Pool:
         self._policy = policy
         self._model = model
         self._max_bytes = max_bytes
+        self._max_modules, self._max_mappings = max_modules, max_mappings
         self._residents: dict[str, Resident] = {}
         self._lock = threading.Lock()
         self._dropped: set[str] = set()
@@ -107,6 +118,7 @@ class Pool:
         Raises:
             ModuleUnknown: a module of the chain is hidden from `principal`.
             ModelMismatch, ArtifactError, StoreError, NoLiveVersion (revoked), ModuleExpired: nothing may be generated.
+            ResourceError: the system gives no descriptor or no memory to open another module, and none is idle.
             DeviceFull, EngineBusy: there is no room on the device, or none now.
         """
         began = time.perf_counter()
@@ -180,6 +192,11 @@ class Pool:
             self._dropped |= set(digests)
             self._evict(self._max_bytes)
 
+    def make_room(self) -> int:
+        """Close some idle modules, as something else needs what they hold; gives how many."""
+        with self._lock:
+            return self._close_idle(CLOSED_AT_ONCE)
+
     def close(self) -> None:
         """Let go of everything that is idle."""
         with self._lock:
@@ -204,12 +221,31 @@ class Pool:
             if record.digest in self._dropped:
                 raise revoked(record)
 
+    def check_room(self) -> None:
+        """Raises DescriptorsExhausted where a module that is not open could not be opened now."""
+        with self._lock:
+            if any(not resident.leases for resident in self._residents.values()):
+                return  # it would be closed
+            if len(self._residents) >= self._max_modules:
+                raise self._crowded()
+        check_left(TO_OPEN)
+
+    def _crowded(self) -> DescriptorsExhausted:
+        return DescriptorsExhausted(
+            f"{self._max_modules:,} modules are open and in use, and the limit on open files allows no more",
+            hint="ask again in a moment; raise the hard limit on open files (ulimit -Hn) where this goes on",
+        )
+
     def _take(self, record: VersionRecord) -> Resident:
+        """Raises DescriptorsExhausted where it would be one module more than may be open, and none is idle."""
         with self._lock:
             if leaving := self._leaving.get(record.digest):
                 raise changed(record, leaving.damage)
             resident = self._residents.get(record.digest)
             if resident is None:
+                self._close_idle(len(self._residents) - self._max_modules + 1)
+                if len(self._residents) >= self._max_modules:
+                    raise self._crowded()
                 resident = self._residents[record.digest] = Resident(record, self._losses[record.digest])
             resident.leases += 1
             return resident
@@ -287,27 +323,42 @@ class Pool:
                     raise changed(resident.record, resident.damage)
 
     def _open(self, record: VersionRecord, resident: Resident, ancestors: Sequence[Artifact]) -> Tier:
-        """Sets the resident's artifact, and says where its bytes came from. A damaged copy is replaced once."""
+        """Sets the resident's artifact, and says where its bytes came from. A damaged copy is replaced once.
+
+        Where the system has run out of descriptors or memory, idle modules give theirs back, as long as there are any.
+        """
         fetched: list[int] = []  # bytes, as they came from the object store
         while True:
-            kept = self._keep(record.digest, fetched.append)
-            guarded: list[GuardedMap] = []
+            resident.guarded = []
+            try:
+                opened = self._try_open(record, ancestors, fetched, resident.guarded)
+            except ResourceError as lack:
+                if not (closed := self.make_room()):
+                    raise
+                log.warning("%d idle modules were closed to open %s: %s", closed, record.ref, lack.message)
+                continue
+            if opened:
+                resident.kept, resident.artifact = opened
+                resident.bytes = record.bytes
+                return "remote" if fetched else "cold"
+
+    def _try_open(
+        self, record: VersionRecord, ancestors: Sequence[Artifact], fetched: list[int], guarded: list[GuardedRange]
+    ) -> tuple[Lease, Artifact] | None:
+        """A lease and what it keeps, verified; None where a damaged copy was put aside for another one."""
+        with contextlib.ExitStack() as undo:
+            kept = undo.enter_context(self._keep(record.digest, fetched.append))
             try:
                 artifact = self._verified(record, kept, ancestors, guarded)
-                break
             except ArtifactError as damage:
-                replaced = not fetched and self._set_aside(record, kept, damage)
-                kept.release()
-                if not replaced:
+                if fetched or not self._set_aside(record, kept, damage):
                     raise
-            except BaseException:
-                kept.release()
-                raise
-        resident.kept, resident.bytes, resident.artifact, resident.guarded = kept, record.bytes, artifact, guarded
-        return "remote" if fetched else "cold"
+                return None
+            undo.pop_all()
+            return kept, artifact
 
     def _verified(
-        self, record: VersionRecord, kept: Lease, ancestors: Sequence[Artifact], guarded: list[GuardedMap]
+        self, record: VersionRecord, kept: Lease, ancestors: Sequence[Artifact], guarded: list[GuardedRange]
     ) -> Artifact:
         read_in = reader(self._memory, guarded)
         artifact = open_artifact(kept.directory, expect_digest=record.digest, read_in=read_in)
@@ -374,16 +425,34 @@ class Pool:
             self._evict(self._max_bytes)
 
     def _evict(self, limit: int) -> None:
-        idle = sorted((r.used_at, d) for d, r in self._residents.items() if r.leases == 0)
-        mapped = sum(self._residents[d].bytes for _, d in idle)
-        for _, digest in idle:
+        """Close idle modules, the longest unused first, until they map no more than `limit` bytes."""
+        idle = self._idle()
+        mapped = sum(self._residents[digest].bytes for digest in idle)
+        files = sum(r.artifact.mapped_files for r in self._residents.values() if r.artifact)
+        for digest in idle:
             resident = self._residents[digest]
-            if resident.artifact and mapped <= limit and digest not in self._dropped:
+            fits = mapped <= limit and files <= self._max_mappings
+            if resident.artifact and fits and digest not in self._dropped:
                 continue
             mapped -= resident.bytes
-            del self._residents[digest]
-            self._evicted += resident.artifact is not None
-            self._shut(resident)
+            files -= resident.artifact.mapped_files if resident.artifact else 0
+            self._close(digest)
+
+    def _close_idle(self, count: int) -> int:
+        """Close up to `count` idle modules, the longest unused first; how many there were."""
+        doomed = self._idle()[: max(0, count)]
+        for digest in doomed:
+            self._close(digest)
+        return len(doomed)
+
+    def _idle(self) -> list[str]:
+        """Digests of what nobody leases, the longest unused first."""
+        return sorted((d for d, r in self._residents.items() if not r.leases), key=lambda d: self._residents[d].used_at)
+
+    def _close(self, digest: str) -> None:
+        resident = self._residents.pop(digest)
+        self._evicted += resident.artifact is not None
+        self._shut(resident)
 
     def _shut(self, resident: Resident) -> None:
         """Close a resident that nobody uses and nobody finds any more."""

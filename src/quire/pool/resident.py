@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from quire.artifact import Artifact
-    from quire.model.kernels import GuardedMap
+    from quire.model.kernels import GuardedRange
     from quire.registry import VersionRecord
     from quire.store import Lease
 
@@ -29,7 +29,7 @@ class Resident:
     losses: int
     opening: threading.Lock = field(default_factory=threading.Lock)
     artifact: Artifact | None = None
-    guarded: list[GuardedMap] = field(default_factory=list)
+    guarded: list[GuardedRange] = field(default_factory=list)
     kept: Lease | None = None
     bytes: int = 0
     leases: int = 0
@@ -40,7 +40,7 @@ class Resident:
     @property
     def faulted(self) -> bool:
         """Whether a file had less than is mapped of it, or could not be read, and zeros were read in its place."""
-        return any(mapping.faulted for mapping in self.guarded)
+        return any(each.faulted for each in self.guarded)
 
     def check(self) -> None:
         """Raises ModuleChanged if it is known to be damaged. Cheap: it is asked for each request after each step."""

@@ -22,14 +22,18 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from quire.artifact.identity import digest_bytes
+from quire.descriptors import check_left
 from quire.errors import (
     InvalidSetting,
+    QuireError,
     RecordInvalid,
     RegistryBusy,
     RegistryError,
     RegistryUnreachable,
     RegistryUnreadable,
     RegistryUnwritable,
+    ResourceError,
+    lack_of,
 )
 from quire.registry import postgres
 from quire.registry.outcomes import NOT_MADE, UNKNOWN
@@ -40,6 +44,7 @@ from quire.sources.canonical import one_line
 _ADVISORY_LOCK = 0x7175697265
 _WRITES = "quire_writes"
 
+TO_OPEN = 4  # descriptors: a SQLite file, its log and its index; or a connection, and a look for its address
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM}
 
@@ -80,7 +85,7 @@ class Database:
         try:
             Path(self.place).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RegistryUnwritable(
+            raise lack_of(error, self.place) or RegistryUnwritable(
                 f"the registry's folder cannot be created: {error}", hint="check the path and its permissions"
             ) from error
         deadline = time.monotonic() + self._busy_seconds
@@ -116,7 +121,7 @@ class Database:
                         self._exclude_others(connection)
                     yield connection
                     committing = True
-        except (RegistryBusy, RegistryUnreachable, RegistryUnwritable) as error:
+        except (RegistryBusy, RegistryUnreachable, RegistryUnwritable, ResourceError) as error:
             error.tell(UNKNOWN if committing and isinstance(error, RegistryUnreachable) else NOT_MADE)
             raise
 
@@ -246,6 +251,8 @@ class Database:
             raise self._named(error.orig or error) from error
         except sqlite3.Error as error:
             raise self._named(error) from error
+        except MemoryError as error:
+            raise lack_of(error, f"the registry {self.place}") or error from error
         except PoolTimeout as error:
             raise self._busy("every connection of this process is in use") from error
         except UnicodeDecodeError as error:
@@ -257,13 +264,18 @@ class Database:
                 hint="look for a file name or title that is not UTF-8",
             ) from error
 
-    def _named(self, error: BaseException) -> RegistryError:
+    def _named(self, error: BaseException) -> QuireError:
+        """Neither SQLite nor libpq tells that it had no descriptor: that is asked again, before they are taken at their
+        word. Raises DescriptorsExhausted."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the rest says which kind
         state = getattr(error, "sqlstate", None)
         said = one_line(str(error))
         if code in _BUSY or state in postgres.BUSY_STATES:
             return self._busy(said)
-        if not self.is_sqlite and postgres.is_unreachable(state):
+        unreachable = not self.is_sqlite and postgres.is_unreachable(state)
+        if unreachable or code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+            check_left(TO_OPEN)
+        if unreachable:
             return RegistryUnreachable(
                 f"the registry {self.place} cannot be reached: {said}",
                 hint="check that the server runs, and the host, port, user, password and database of the URL",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from quire.errors import RegistryBusy, RegistryUnreachable, RegistryUnwritable
+from quire.errors import RegistryBusy, RegistryUnreachable, RegistryUnwritable, ResourceError
 
 NOT_MADE = "the change was not made"
 MADE = "the change was made"
@@ -20,6 +20,6 @@ def telling(outcome: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RegistryBusy, RegistryUnreachable, RegistryUnwritable) as error:
+    except (RegistryBusy, RegistryUnreachable, RegistryUnwritable, ResourceError) as error:
         error.tell(outcome)
         raise

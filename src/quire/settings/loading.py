@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quire.errors import InvalidSetting, ProjectNotFound
+from quire.errors import InvalidSetting, ProjectNotFound, lack_of
 from quire.settings.limits import TenantLimits, read_limits
 from quire.settings.modules import read_module
 from quire.settings.table import BY_NAME, MAX_CPU_ISA, NESTED, SECTIONS
@@ -114,7 +114,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidSetting(f"cannot read {path}: {error.strerror}", hint="check the path and its rights") from error
+        raise lack_of(error, str(path)) or InvalidSetting(
+            f"cannot read {path}: {error.strerror}", hint="check the path and its rights"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidSetting(f"{path} is not valid TOML: {error}", hint="correct the line named") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quire.errors import SourceEmpty, SourceNotFound, SourceUnreadable
+from quire.errors import SourceEmpty, SourceNotFound, SourceUnreadable, lack_of
 from quire.sources.document import Document
 from quire.sources.globbing import fixed_prefix, glob_pattern, has_magic
 from quire.sources.media import kind_of
@@ -149,7 +149,7 @@ def _walk(root: Path, top: Path, boundary: str) -> Iterator[_Found]:
         try:
             entries = sorted(os.listdir(directory))
         except OSError as error:
-            raise SourceUnreadable(
+            raise lack_of(error, _name(root, directory)) or SourceUnreadable(
                 f"{_name(root, directory)}: expected a readable directory: {error.strerror}",
                 hint="chmod +rx it",
             ) from error

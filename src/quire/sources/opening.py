@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from quire.errors import SourceError, SourceNotFound, SourceNotText, SourceTooLarge, SourceUnreadable
+from quire.errors import QuireError, SourceNotFound, SourceNotText, SourceTooLarge, SourceUnreadable, lack_of
 from quire.sources.canonical import plain
 from quire.sources.suggestion import did_you_mean
 
@@ -34,8 +34,8 @@ _FOREIGN_MARKS = (
 def read_bytes(path: Path, name: str, max_bytes: int) -> bytes:
     """All bytes of the regular file at `path`; its size is checked before anything is read.
 
-    Raises SourceNotFound, SourceUnreadable (not a regular file, denied, or changed while it was read) or
-    SourceTooLarge.
+    Raises SourceNotFound, SourceUnreadable (not a regular file, denied, or changed while it was read),
+    SourceTooLarge or ResourceError.
     """
     try:
         _require_file(os.stat(path), name, max_bytes)
@@ -48,7 +48,9 @@ def read_bytes(path: Path, name: str, max_bytes: int) -> bytes:
         data = _read_up_to(descriptor, before.st_size + 1)
         after = os.fstat(descriptor)
     except OSError as error:
-        raise SourceUnreadable(f"{name}: expected a readable file, but reading failed: {_reason(error)}") from error
+        raise lack_of(error, name) or SourceUnreadable(
+            f"{name}: expected a readable file, but reading failed: {_reason(error)}"
+        ) from error
     finally:
         os.close(descriptor)
     if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (
@@ -82,7 +84,9 @@ def _require_file(status: os.stat_result, name: str, max_bytes: int) -> None:
         )
 
 
-def _cannot_open(path: Path, name: str, error: OSError | ValueError) -> SourceError:
+def _cannot_open(path: Path, name: str, error: OSError | ValueError) -> QuireError:
+    if lack := lack_of(error, name):
+        return lack
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.ELOOP:
         return SourceUnreadable(f"{name}: expected a file, found a loop of symbolic links", hint="fix the link")

@@ -92,6 +92,28 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def begin_removal(self, digest: str) -> None:
+        """Mutates: note, durably, that the artifact is to go from everywhere as soon as no version refers to it.
+
+        Between a change in the registry and one here a process may die: the note says what was meant.
+        """
+
+    @abstractmethod
+    def finish_removal(self, digest: str) -> bool:
+        """Mutates: remove what is left of an artifact, everywhere, and the note. False, and nothing done: it is leased.
+
+        The caller has made sure that no version refers to it.
+        """
+
+    @abstractmethod
+    def cancel_removal(self, digest: str) -> None:
+        """Mutates: forget what `begin_removal` noted; the artifact stays."""
+
+    @abstractmethod
+    def removals(self) -> list[str]:
+        """Artifacts whose removal was begun on this machine and neither finished nor cancelled, sorted."""
+
+    @abstractmethod
     def drop_copy(self, digest: str) -> bool:
         """Mutates: remove the copy on this machine, so that `lease` fetches another. As `delete` if there is none."""
 

@@ -2,6 +2,7 @@
 
     <root>/artifacts/<algorithm>-<hex>/    complete artifacts; a rename puts them there and takes them away
     <root>/tmp/<pid>-<random>/             staged, or on the way out; locked for as long as its owner lives
+    <root>/removing/<algorithm>-<hex>      a note: this artifact is to go, and all there is of it elsewhere
     <root>/damaged/<algorithm>-<hex>/      a copy that did not hold, until a good one has come from the object store
 
 Whether an owner lives is asked of its lock, never of its process id: ids are used again.
@@ -49,6 +50,7 @@ class DiskStore(Store):
         self._artifacts = self.root / "artifacts"
         self._tmp = self.root / "tmp"
         self._damaged = self.root / "damaged"
+        self._removing = self.root / "removing"
         self._staged: dict[Path, int] = {}
 
     def stage(self) -> Path:
@@ -141,6 +143,28 @@ class DiskStore(Store):
                 os.close(descriptor)
         return True
 
+    def begin_removal(self, digest: str) -> None:
+        with self._reporting():
+            self._removing.mkdir(parents=True, exist_ok=True)
+            self._note(digest).touch()
+            _sync(self._removing)
+
+    def finish_removal(self, digest: str) -> bool:
+        if self.has(digest) and not self.delete(digest):
+            return False
+        self.sweep()  # it may be on its way out already
+        self.cancel_removal(digest)
+        return True
+
+    def cancel_removal(self, digest: str) -> None:
+        with self._reporting():
+            self._note(digest).unlink(missing_ok=True)
+
+    def removals(self) -> list[str]:
+        with self._reporting():
+            names = sorted(os.listdir(self._removing)) if self._removing.is_dir() else []
+        return [name.replace("-", ":") for name in names if _DIRECTORY.fullmatch(name)]
+
     def drop_copy(self, digest: str) -> bool:
         return self.delete(digest)
 
@@ -192,6 +216,9 @@ class DiskStore(Store):
 
     def _place(self, digest: str) -> Path:
         return self._artifacts / digest.replace(":", "-")
+
+    def _note(self, digest: str) -> Path:
+        return self._removing / digest.replace(":", "-")
 
     def _check_staged(self, staged: Path) -> None:
         if staged not in self._staged:
@@ -248,10 +275,14 @@ def _remove(directory: Path, owner: int) -> None:
 
 
 def _sync_tree(directory: Path) -> None:
-    for place, _, files in os.walk(directory, topdown=False):
+    for place, _, files in os.walk(directory, topdown=False, onerror=_raise):
         for name in files:
             _sync(Path(place, name))
         _sync(Path(place))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,6 @@ changed on the way, and then refused.
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +88,6 @@ class _Arriving:
         self.entry = entry
         self._remote, self._digest = remote, digest
         self._descriptor = os.open(directory / entry.name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._mapping = mmap.mmap(self._descriptor, entry.bytes, access=mmap.ACCESS_READ)
         self._lock = threading.Lock()
         self._hasher = blake3(max_threads=blake3.AUTO)
         self._hashed = 0  # bytes from the start
@@ -124,8 +122,7 @@ class _Arriving:
         with self._lock:
             self._written[at] = end
             while (following := self._written.pop(self._hashed, None)) is not None:
-                with memoryview(self._mapping) as view, view[self._hashed : following] as part:
-                    self._hasher.update(part)
+                self._hasher.update(os.pread(self._descriptor, following - self._hashed, self._hashed))
                 self._hashed = following
             if self._hashed < self.entry.bytes:
                 return True
@@ -145,5 +142,4 @@ class _Arriving:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._mapping.close()
         os.close(self._descriptor)

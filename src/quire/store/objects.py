@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from quire.errors import InvalidSetting, StoreDenied, StoreError, StoreFull, StoreUnreachable
+from quire.descriptors import check_left
+from quire.errors import InvalidSetting, StoreDenied, StoreError, StoreFull, StoreUnreachable, lack_of
 from quire.settings import addresses
 from quire.store.credentials import from_profile, region_of
 from quire.store.denials import REFUSED, Denial, denial_of
@@ -31,6 +32,7 @@ PARTS_AT_ONCE = 4
 LONGEST_REQUEST = timedelta(minutes=10)  # for PART bytes: whoever is slower than 28 kB/s counts as gone
 # A service says nothing while a part arrives, and so this long parts may take: together, at half a megabyte a second.
 SILENT_SECONDS = PARTS_AT_ONCE * PART / 0.5e6
+TO_CONNECT = 8  # descriptors that the client's threads, a look for an address and a connection take at most
 DIGEST = "digest"  # the attribute that says what was sent
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _GONE = "check the network and that the service runs; modules that lie on the local disk go on answering"
@@ -156,6 +158,8 @@ class Objects:
                 raise StoreError.from_os(error, Path(urlsplit(self.url).path)) from error
             except (said.BaseError, _Cut) as error:
                 told = one_line(error)
+                if lack := lack_of(error, f"{self.url}: {name}"):
+                    raise lack from error
                 late = time.monotonic() + pause > deadline
                 denial = denial_of(told)
                 if denial and (late or not denial.passing or _refused(told)):
@@ -163,6 +167,7 @@ class Objects:
                 if _refused(told):
                     raise self._refusal(name, told) from error
                 if late:
+                    check_left(TO_CONNECT)
                     raise self._unreachable(name, told) from error
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # so that gateways do not come back in step
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -216,10 +221,23 @@ def _refused(told: str) -> bool:
     return bool(status) and status[1][0] in "34" and status[1] not in ("408", "425", "429")  # type: ignore[index]
 
 
+def _start_client() -> None:
+    """Have the client's threads started now: without descriptors they would fail at the first request, and for good.
+
+    Raises DescriptorsExhausted.
+    """
+    import obstore
+    from obstore.store import MemoryStore
+
+    check_left(TO_CONNECT)
+    obstore.put(MemoryStore(), "started", b"")
+
+
 def _connect(url: str, endpoint: str, timeout: float, *, silent_seconds: float) -> ObjectStore:
     from obstore import exceptions as said
     from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
+    _start_client()
     # One silent connection is given up early enough for a second one to get its chance.
     client: ClientConfig = {
         "timeout": LONGEST_REQUEST,
@@ -259,6 +277,8 @@ def _connect(url: str, endpoint: str, timeout: float, *, silent_seconds: float) 
             case _:
                 return LocalStore(Path(unquote(urlsplit(url).path)), mkdir=True)
     except (said.BaseError, ValueError, OSError) as error:
+        if lack := lack_of(error, url):
+            raise lack from error
         told = one_line(error)
         hint = (denial_of(told) or REFUSED).hint(urlsplit(url).scheme)
         raise InvalidSetting(f"the store {url} cannot be opened: {told}", hint=hint) from error

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from quire.artifact import FileEntry, Manifest, digest_bytes
 from quire.artifact.manifest import MANIFEST_FILE, MANIFEST_LIMIT
-from quire.errors import ArtifactNotFound, ArtifactTruncated, ArtifactUnreadable, ChecksumMismatch
+from quire.errors import ArtifactError, ArtifactNotFound, ArtifactTruncated, ChecksumMismatch
 from quire.store.objects import PART, Objects
 
 ROOT = "artifacts"
@@ -145,7 +145,7 @@ def _read_manifest(directory: Path, digest: str) -> bytes:
     try:
         data = (directory / MANIFEST_FILE).read_bytes()
     except OSError as error:
-        raise ArtifactUnreadable(f"{directory}/{MANIFEST_FILE}: {error.strerror}", hint="run `quire fsck`") from error
+        raise ArtifactError.from_os(error, f"{directory}/{MANIFEST_FILE}", hint="run `quire fsck`") from error
     if (found := digest_bytes(data)) != digest:
         raise ChecksumMismatch(f"{MANIFEST_FILE}: expected {digest}, found {found}", hint="run `quire fsck --repair`")
     return data
@@ -170,4 +170,4 @@ def _parts(path: Path, entry: FileEntry, tell: Callable[[int], None]) -> Iterato
                 tell(len(part))
                 yield part
     except OSError as error:
-        raise ArtifactUnreadable(f"{path} cannot be read: {error.strerror}", hint="run `quire fsck`") from error
+        raise ArtifactError.from_os(error, str(path), hint="run `quire fsck`") from error

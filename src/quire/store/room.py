@@ -49,7 +49,10 @@ class DiskRoom:
 
     def forget(self, digest: str) -> None:
         """Mutates: the artifact is not in the object store any more."""
-        self._place(digest).unlink(missing_ok=True)
+        try:
+            self._place(digest).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError.from_os(error, self._place(digest)) from error
 
     def admit(self, size: int, what: str, reserve: Callable[[Path], None]) -> Path:
         """Mutates: make room for `size` bytes, and give a staged directory in which `reserve` has taken them.
@@ -75,8 +78,11 @@ class DiskRoom:
     def trim(self) -> None:
         """Mutates: give back what is beyond the limit, as far as it may go."""
         if self._max_bytes and self._shared.is_dir():
-            with locked(self._shared):
-                self._evict(self._taken() - self._max_bytes)
+            try:
+                with locked(self._shared):
+                    self._evict(self._taken() - self._max_bytes)
+            except OSError as error:
+                raise StoreError.from_os(error, self._shared) from error
 
     def _make_room(self, size: int, what: str) -> None:
         self._disk.sweep()  # what a killed process has left takes room too
@@ -121,8 +127,13 @@ class DiskRoom:
 
     def _taken(self) -> int:
         total = 0
+
+        def refused(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):  # else deleted or renamed meanwhile
+                raise StoreError.from_os(error, self._disk.root) from error
+
         for place in (self._disk.root / "artifacts", self._disk.root / "tmp"):
-            for folder, _, files in os.walk(place):
+            for folder, _, files in os.walk(place, onerror=refused):
                 for name in files:
                     try:
                         total += os.lstat(os.path.join(folder, name)).st_size

@@ -96,6 +96,23 @@ class TieredStore(Store):
         self._disk.clear_quarantine(digest)
         return True
 
+    def begin_removal(self, digest: str) -> None:
+        self._disk.begin_removal(digest)
+
+    def finish_removal(self, digest: str) -> bool:
+        if self._disk.has(digest) and not self._disk.delete(digest):
+            return False
+        self._room.forget(digest)
+        self.remote.delete(digest)  # what is left, with its manifest or without
+        self._disk.clear_quarantine(digest)
+        return self._disk.finish_removal(digest)
+
+    def cancel_removal(self, digest: str) -> None:
+        self._disk.cancel_removal(digest)
+
+    def removals(self) -> list[str]:
+        return self._disk.removals()
+
     def drop_copy(self, digest: str) -> bool:
         return self._disk.delete(digest)
 

@@ -10,7 +10,7 @@ guard         mapped files that others cut short (guard.cpp)
 """
 
 from quire.model.kernels.attention import NativeAttention
-from quire.model.kernels.guard import Guard, GuardedMap, map_guarded, open_guard
+from quire.model.kernels.guard import Guard, GuardedRange, open_guard
 from quire.model.kernels.library import Compiler, Library, Unit, find_compiler, load_library
 from quire.model.kernels.linear import PackedLinear, Panels, quantized
 from quire.model.kernels.norm import PackedNorm, packed_norm, replaced_norm
@@ -19,7 +19,7 @@ from quire.model.kernels.stack import PackedStack, packed_stack
 __all__ = [
     "Compiler",
     "Guard",
-    "GuardedMap",
+    "GuardedRange",
     "Library",
     "NativeAttention",
     "PackedLinear",
@@ -29,7 +29,6 @@ __all__ = [
     "Unit",
     "find_compiler",
     "load_library",
-    "map_guarded",
     "open_guard",
     "packed_norm",
     "packed_stack",

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import mmap
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from quire.errors import KernelsUnavailable
@@ -63,27 +63,26 @@ class Guard:
         return bool(self._faults[slot])
 
 
-class GuardedMap(mmap.mmap):
-    """A private mapping of a file that survives the file being cut short. Make one with `map_guarded`."""
+@dataclass(frozen=True, slots=True)
+class GuardedRange:
+    """Memory that a file is mapped into. Release it before the memory is unmapped. `slot`: None without a guard."""
 
-    guard: Guard | None = None
-    slot: int | None = None
+    guard: Guard
+    slot: int | None
+
+    @classmethod
+    def of(cls, guard: Guard, begin: int, size: int) -> GuardedRange:
+        """Protect `size` bytes from the address `begin` on."""
+        return cls(guard, guard.protect(begin, size))
 
     @property
     def faulted(self) -> bool:
         """Whether zeros were read from it in the place of what the file had."""
-        return self.guard is not None and self.slot is not None and self.guard.faulted(self.slot)
+        return self.slot is not None and self.guard.faulted(self.slot)
 
-    def __del__(self) -> None:  # before the memory is unmapped, and not after, as a weak reference would tell
-        if self.guard is not None and self.slot is not None:
+    def release(self) -> None:
+        if self.slot is not None:
             self.guard.release(self.slot)
-
-
-def map_guarded(guard: Guard, file: int, size: int) -> GuardedMap:
-    """Map the first `size` bytes of a descriptor, copy-on-write. `OSError`, `ValueError` as mmap."""
-    mapping = GuardedMap(file, size, access=mmap.ACCESS_COPY)
-    mapping.guard, mapping.slot = guard, guard.protect(ctypes.addressof(ctypes.c_char.from_buffer(mapping)), size)
-    return mapping
 
 
 _opening = threading.Lock()

@@ -22,7 +22,7 @@ from pathlib import Path
 import blake3
 import torch
 
-from quire.errors import InvalidSetting, KernelsUnavailable
+from quire.errors import InvalidSetting, KernelsUnavailable, lack_of
 from quire.settings import MAX_CPU_ISA
 
 HERE = Path(__file__).parent
@@ -115,7 +115,9 @@ def open_library(path: Path) -> Library:
     try:
         dll = ctypes.CDLL(str(path))
     except OSError as error:
-        raise KernelsUnavailable(f"{path} does not load: {error}", hint="delete the file and start again") from error
+        raise lack_of(error, str(path)) or KernelsUnavailable(
+            f"{path} does not load: {error}", hint="delete the file and start again"
+        ) from error
     dll.quire_lacking.restype = dll.quire_level.restype = ctypes.c_char_p
     if lacking := dll.quire_lacking():
         raise KernelsUnavailable(
@@ -186,7 +188,7 @@ def built(source: Path, content: str, flags: tuple[str, ...]) -> Path:
             _run([*compiler, *flags, str(source), "-o", str(whole)])
             whole.replace(target)  # at once: a process that starts meanwhile finds all of it or nothing
     except OSError as error:
-        raise KernelsUnavailable(
+        raise lack_of(error, str(directory)) or KernelsUnavailable(
             f"the compiled kernels cannot be kept in {directory}: {error.strerror}",
             hint="make it writable, or set XDG_CACHE_HOME to a directory that is",
         ) from error
@@ -236,7 +238,7 @@ def _run(command: list[str]) -> str:
             command, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelsUnavailable(
+        raise lack_of(error, command[0]) or KernelsUnavailable(
             f"the C++ compiler {command[0]!r} does not run: {error}",
             hint="install g++ (Debian: apt install g++), name another with CXX, or use model.kernels = torch",
         ) from error

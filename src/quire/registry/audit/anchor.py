@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quire.errors import InvalidSetting, LocksUnavailable, RegistryUnreadable, RegistryUnwritable
+from quire.errors import (
+    InvalidSetting,
+    LocksUnavailable,
+    QuireError,
+    RegistryUnreadable,
+    RegistryUnwritable,
+    ResourceError,
+    lack_of,
+)
 from quire.locking import flock
 from quire.registry.audit.events import Head
 from quire.registry.database import Database
@@ -43,7 +51,7 @@ class Anchor:
         except LocksUnavailable as error:
             raise RegistryUnreadable(error.message, hint=error.hint) from error
         except OSError as error:
-            raise RegistryUnreadable(
+            raise lack_of(error, str(self.file)) or RegistryUnreadable(
                 f"the kept head of the audit log {self.file} cannot be read: {error.strerror}",
                 hint="check its permissions",
             ) from error
@@ -97,8 +105,8 @@ class Anchor:
                 hint="find out who changed it; `quire audit anchor` then keeps a new one, and records that it did",
             ) from error
 
-    def _unwritable(self, error: OSError) -> RegistryUnwritable:
-        return RegistryUnwritable(
+    def _unwritable(self, error: OSError) -> QuireError:
+        return lack_of(error, str(self.file)) or RegistryUnwritable(
             f"the kept head of the audit log {self.file} cannot be written: {error.strerror}",
             hint="check its permissions and free space",
         )
@@ -122,7 +130,7 @@ class SharedAnchor(Anchor):
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             super().move(to, force=force)
-        except (OSError, RegistryUnwritable) as error:
+        except (OSError, RegistryUnwritable, ResourceError) as error:
             if force:
                 raise self._unwritable(error) if isinstance(error, OSError) else error from None
             log.error("the head of the audit log is not kept in %s: %s", self.file, error)
