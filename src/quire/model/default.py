@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from quire.errors import ModelFetchFailed, ModelUnreadable
 from quire.model.fingerprint import file_digest
+from quire.model.gguf_header import check_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ def gguf_model(path: Path, home: Path, progress: Callable[[str], None] | None = 
 
     Raises:
         ModelUnreadable: not a GGUF file of a causal language model.
+        ModelUnsupported: one that the engine does not compute exactly, or that would become another model.
         ModelFetchFailed: nowhere to write the converted model.
     """
     try:
@@ -69,6 +71,7 @@ def gguf_model(path: Path, home: Path, progress: Callable[[str], None] | None = 
         raise ModelUnreadable(f"cannot read {path}: {error.strerror}", hint="check its rights") from error
     target = home / f"{path.stem}-{digest[3:15]}"
     if not (target / "config.json").is_file():
+        check_gguf(path)
         with _workspace(target.parent) as work:
             (progress or (lambda _: None))(f"converting {path.name} (once)")
             _convert(path, work / "converted", target)
