@@ -22,7 +22,7 @@ DEVELOPS := .venv/.develops
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 SHARED := -n auto --maxprocesses 8 --dist loadscope
 
-.PHONY: demo test test-slow test-services test-processors test-chaos lint bench bench-engine docs venv clean
+.PHONY: demo test test-slow test-services test-processors test-chaos lint bench bench-engine docs docs-models venv clean
 
 demo: $(RUNS)
 	$(BIN)/quire demo
@@ -67,6 +67,9 @@ bench-engine: $(RUNS)
 
 docs: $(RUNS)
 	$(BIN)/python -m quire.cli.reference docs
+
+docs-models: venv
+	PYTHONPATH=tests $(BIN)/python -m model.sweep docs/models.md
 
 venv: $(DEVELOPS)
 

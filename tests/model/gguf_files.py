@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -24,11 +25,13 @@ LAYER = {
 NORMAL, CONTROL = 1, 3
 
 
-def write_gguf(model_dir: Path, file: Path) -> Path:
-    """The Llama in `model_dir`, in float32, with its tokenizer."""
+def write_gguf(
+    model_dir: Path, file: Path, architecture: str = "llama", more: Callable[[gguf.GGUFWriter], object] = id
+) -> Path:
+    """The Llama in `model_dir`, in float32, with its tokenizer, and what `more` adds."""
     model = AutoModelForCausalLM.from_pretrained(model_dir)
     config, weights = model.config, model.state_dict()
-    writer = gguf.GGUFWriter(str(file), "llama")
+    writer = gguf.GGUFWriter(str(file), architecture)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -42,6 +45,7 @@ def write_gguf(model_dir: Path, file: Path) -> Path:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     add_tokenizer(writer, model_dir)
+    more(writer)
     names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
     for number in range(config.num_hidden_layers):
         names |= {f"model.layers.{number}.{ours}": f"blk.{number}.{theirs}" for ours, theirs in LAYER.items()}

@@ -110,12 +110,11 @@ def test_a_model_that_depends_on_more_than_its_kv_is_found_out(llama: LoadedMode
     """The proof has teeth: with the rotary angles of another base, a chain means something else."""
     angles = llama.hf.model.rotary_emb.inv_freq
     kept = angles.clone()
-    passes = itertools.count()
 
-    def drift(_module: object, _inputs: object) -> None:
-        angles.copy_(kept if next(passes) == 0 else kept / 2)
+    def drift(_module: object, _inputs: object, named: dict[str, torch.Tensor]) -> None:
+        angles.copy_(kept if (named["position_ids"] == 0).any() else kept / 2)
 
-    hook = llama.hf.model.rotary_emb.register_forward_pre_hook(drift)
+    hook = llama.hf.model.rotary_emb.register_forward_pre_hook(drift, with_kwargs=True)
     try:
         with pytest.raises(ModelUnsupported, match="differ by"):
             check_exact(llama)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
+import gguf
+import numpy
 import pytest
 import torch
 
-from quire.errors import ModelUnreadable
+from quire.errors import ModelUnreadable, ModelUnsupported
 from quire.model import LoadedModel, check_exact, find_model
+from quire.model.gguf_header import check_gguf
 
 from .gguf_files import write_gguf
 
@@ -54,6 +58,44 @@ def test_a_damaged_file_is_named_and_leaves_nothing(file: Path, tmp_path: Path) 
     broken = tmp_path / "broken.gguf"
     for _ in range(8):
         broken.write_bytes(data[: draw.randrange(len(data) // 2)])
-        with pytest.raises(ModelUnreadable, match="could not be converted"):
+        with pytest.raises(ModelUnreadable, match="could not be read"):
             find_model(str(broken), tmp_path / "home")
-        assert list((tmp_path / "home").iterdir()) == []
+        assert not (tmp_path / "home").exists()
+
+
+def with_rope_freqs(value: float) -> Callable[[gguf.GGUFWriter], object]:
+    return lambda writer: writer.add_tensor("rope_freqs.weight", numpy.full(8, value, dtype=numpy.float32))
+
+
+REFUSED: list[tuple[str, Callable[[gguf.GGUFWriter], object], str]] = [
+    ("mamba", id, "recurrent layers"),
+    ("bloom", id, "ALiBi positions"),
+    ("mlm-of-tomorrow", id, "does not convert GGUF files of the architecture 'mlm-of-tomorrow'"),
+    ("llama", lambda writer: writer.add_sliding_window(64), "sliding-window attention (64 tokens)"),
+    ("llama", lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN), "yarn rotary scaling"),
+    ("llama", with_rope_freqs(8.0), "rotary frequencies of its own"),
+    ("qwen2", lambda writer: writer.add_rope_dimension_count(8), "rotary positions of a part of each head"),
+]
+
+
+@pytest.mark.parametrize(("architecture", "more", "feature"), REFUSED, ids=[f"{a}-{f}" for a, _, f in REFUSED])
+def test_the_header_is_refused_before_anything_is_converted(
+    architecture: str, more: Callable[[gguf.GGUFWriter], object], feature: str, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    file = write_gguf(tiny_model_dir, tmp_path / "model.gguf", architecture, more)
+    told: list[str] = []
+    with pytest.raises(ModelUnsupported) as refused:
+        find_model(str(file), tmp_path / "home", progress=told.append)
+    assert feature in str(refused.value)
+    assert refused.value.hint
+    assert not told
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_header_that_changes_nothing_is_accepted(tmp_path: Path, tiny_model_dir: Path) -> None:
+    def more(writer: gguf.GGUFWriter) -> None:
+        with_rope_freqs(1.0)(writer)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(1.0)
+
+    check_gguf(write_gguf(tiny_model_dir, tmp_path / "model.gguf", more=more))

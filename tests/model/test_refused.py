@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoConfig, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from quire.errors import ModelError, ModelUnsupported, QuireError
+from quire.errors import ModelError, ModelUnreadable, ModelUnsupported, QuireError
 from quire.model import check_exact, find_model
 from quire.model.support import check_supported, missing_features
 
@@ -36,6 +36,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("bloom", {}, "ALiBi positions"),
     ("mpt", {}, "ALiBi positions"),
     ("falcon", {"alibi": True}, "ALiBi positions"),
+    ("falcon", {}, "attention outside transformers' attention interface"),
+    ("gpt_neox_japanese", {}, "attention outside transformers' attention interface"),
+    ("gptj", {}, "rotary positions of its own code"),
+    ("gemma3n_text", {}, "KV that layers share"),
+    ("gemma4_text", {}, "layers of different sizes"),
+    ("mimo_v2_flash", {}, "values of another size than keys"),
+    ("minimax_m3_vl_text", {"layer_types": ["minimax_m3_sparse"] * 60}, "sparse attention"),
+    ("doge", {}, "a learned attention mask"),
+    ("blt", {}, "a hierarchy of models over bytes"),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "attention to later tokens"),
     ("t5", {}, "an encoder"),
     ("bert", {}, "positions that are not rotary"),
     ("gpt2", {}, "positions that are not rotary"),
@@ -115,22 +125,33 @@ def test_every_architecture_of_transformers_is_accepted_or_refused_by_name() -> 
     assert set(FAMILIES) - {"mistral"} <= set(accepted)
 
 
-def test_a_model_whose_attention_cannot_be_replaced_is_refused(
+def test_a_feature_no_configuration_tells_is_found_before_compiling(
     tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    directory = save_family("stablelm", tmp_path, tiny_tokenizer)
-    with pytest.raises(ModelUnsupported, match="does not let its attention be replaced"):
-        find_model(str(directory), tmp_path).load(threads=1)
+    """Sinks: parameters that the attention function is handed."""
+    directory = save_family("granite_swa", tmp_path, tiny_tokenizer, layer_types=["full_attention"] * 2)
+    with pytest.raises(ModelUnsupported, match="the model's attention has attention sinks"):
+        check_exact(find_model(str(directory), tmp_path).load(threads=1))
 
 
-@pytest.mark.parametrize("kind", ["jetmoe", "nemotron"])
-def test_features_no_configuration_tells_are_found_before_compiling(
-    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, kind: str
+def test_a_configuration_that_transformers_cannot_build_is_not_called_a_broken_download(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Either its name is known, or computing a few tokens shows it."""
-    sizes = {"num_local_experts": 4, "num_experts_per_tok": 2, "kv_channels": 16} if kind == "jetmoe" else {}
-    directory = save_family(kind, tmp_path, tiny_tokenizer, **sizes)
-    with pytest.raises(ModelUnsupported):
+    directory = save_family("llama", tmp_path, tiny_tokenizer)
+    settings = json.loads((directory / "config.json").read_text()) | {"hidden_act": "nothing"}
+    (directory / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelUnreadable, match="transformers cannot build the llama") as refused:
+        find_model(str(directory), tmp_path).load(threads=1)
+    assert "config.json" in refused.value.hint
+
+
+def test_what_transformers_itself_does_not_run_is_not_blamed_on_the_engine(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    sizes = {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": None}, "max_seq_len": 512}
+    experts = {"ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2}}
+    directory = save_family("dbrx", tmp_path, tiny_tokenizer, d_model=64, n_heads=4, n_layers=2, **sizes, **experts)
+    with pytest.raises(ModelUnsupported, match="transformers itself does not run this dbrx"):
         check_exact(find_model(str(directory), tmp_path).load(threads=1))
 
 

@@ -13,6 +13,7 @@ The tokens of all requests stand in one row, [1, heads, tokens, head_dim], reque
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,16 @@ from quire.model.kv import GrowingKV
 ATTENTION_NAME = "quire_shared_segments"
 ALTERING = {  # arguments of transformers' attention functions that change what is computed
     "s_aux": "attention sinks",
+    "later_tokens": "attention to later tokens",
     "softcap": "logit soft-capping",
     "position_bias": "a bias by position",
     "indices": "sparse attention",
     "block_indices": "sparse attention",
 }
+
+
+# The plan of the pass that this thread computes. It is no argument: the code of several families drops unknown ones.
+CURRENT_PLAN: ContextVar[AttentionPlan] = ContextVar("attention_plan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +93,11 @@ def _reach(suffix: SuffixSpan, shared: list[SharedSpan]) -> int:
 
 
 def check_asked(
-    plan: AttentionPlan | None,
     sides: dict[str, tuple[int, int]],
     mask: torch.Tensor | None,
     asked: dict[str, Any],
 ) -> AttentionPlan:
-    """Fail closed: the plan, unless the model asks for an attention that it does not describe.
+    """Fail closed: the current plan, unless the model asks for an attention that it does not describe.
 
     Args:
         sides: heads and their size by "keys" and "values".
@@ -101,13 +106,10 @@ def check_asked(
     Raises:
         ModelUnsupported.
     """
+    plan = CURRENT_PLAN.get()
     missing = [feature for name, feature in ALTERING.items() if asked.get(name) is not None]
     if mask is not None:
         missing.append("a mask of its own")
-    if plan is None:
-        raise ModelUnsupported(
-            "the model's code does not hand arguments through to its attention", hint="choose another model"
-        )
     window = asked.get("sliding_window")
     if window is not None and window < plan.reach:
         missing.append(f"sliding-window attention ({window} tokens)")
@@ -130,26 +132,26 @@ def attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    attention_plan: AttentionPlan | None = None,
     scaling: float | None = None,
     **asked: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Transformers' attention interface: check that the plan describes what the model asks for, and follow it.
+    """Transformers' attention interface: check that `CURRENT_PLAN` describes what the model asks for, and follow it.
 
     Args:
         query: [1, heads, tokens, head_dim]; key, value: [1, kv_heads, tokens, head_dim], rotary positions applied.
-        attention_plan: passed by `forward`.
         asked: what else the model wants of its attention; it must be nothing that changes the result.
 
     Returns:
-        [1, tokens, heads, head_dim] in the query's dtype, and None for the attention weights.
+        contiguous [1, tokens, heads, head_dim] in the query's dtype, and None for the attention weights.
 
     Raises:
         ModelUnsupported: the model needs more than causal full attention, and its configuration did not say so.
     """
     layer: int = module.layer_idx  # type: ignore[assignment]
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if not asked.get("is_causal", getattr(module, "is_causal", True)):
+        asked["later_tokens"] = True
     sides = {name: (side.shape[1], side.shape[3]) for name, side in (("keys", key), ("values", value))}
-    plan = check_asked(attention_plan, sides, attention_mask, asked)
+    plan = check_asked(sides, attention_mask, asked)
     plan.wait_for(layer)
-    return plan.run(layer, query[0], key[0], value[0], scale)[None], None
+    return plan.run(layer, query[0], key[0], value[0], scale).contiguous()[None], None

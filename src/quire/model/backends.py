@@ -25,6 +25,7 @@ from quire.model.kernels import (
     packed_stack,
     quantized,
     replaced_norm,
+    rounded,
 )
 from quire.model.likeliest import likeliest, native_likeliest
 from quire.model.torch_attention import TorchAttention
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROUNDED = 4  # times the difference that a layer with int8 weights may have from the exact one
 FLOATS = {torch.float32, torch.bfloat16, torch.float16}
 
 
@@ -108,11 +108,9 @@ class NativeBackend(Backend):
         return packed_norm(self._library, layer)
 
     def whole(self, module: torch.nn.Module, config: Any) -> dict[str, torch.nn.Module]:
-        layers, rotary = module._modules.get("layers"), module._modules.get("rotary_emb")
-        if not isinstance(layers, torch.nn.ModuleList) or rotary is None:
+        if not isinstance(module._modules.get("layers"), torch.nn.ModuleList) or "rotary_emb" not in module._modules:
             return {}
-        allowed = ROUNDED if self._int8 else 1
-        stack = packed_stack(self._library, list(layers), rotary, config, self._packed, allowed)
+        stack = packed_stack(self._library, module, config, self._packed, rounded if self._int8 else None)
         if not stack:
             self._panels = Panels()  # the memory of a stack that is not used goes with it
             return {}
@@ -125,9 +123,9 @@ class NativeBackend(Backend):
         return native_likeliest(self._library, logits, self._threads)
 
     def _packed(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PackedLinear:
-        rounded, scale = quantized(weight) if self._int8 else (weight, None)
+        numbers, scale = quantized(weight) if self._int8 else (weight, None)
         return PackedLinear(
-            *(self._library, rounded, bias, scale), dtype=weight.dtype, panels=self._panels, threads=self._threads
+            *(self._library, numbers, bias, scale), dtype=weight.dtype, panels=self._panels, threads=self._threads
         )
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from quire.errors import LocksUnavailable, ModelFetchFailed, ModelUnreadable, lack_of
 from quire.locking import flock
 from quire.model.fingerprint import file_digest
+from quire.model.gguf_header import check_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,6 +64,7 @@ def gguf_model(path: Path, home: Path, progress: Callable[[str], None] | None = 
 
     Raises:
         ModelUnreadable: not a GGUF file of a causal language model.
+        ModelUnsupported: one that the engine does not compute exactly, or that would become another model.
         ModelFetchFailed: nowhere to write the converted model.
     """
     try:
@@ -73,6 +75,7 @@ def gguf_model(path: Path, home: Path, progress: Callable[[str], None] | None = 
         ) from error
     target = home / f"{path.stem}-{digest[3:15]}"
     if not (target / "config.json").is_file():
+        check_gguf(path)
         with _workspace(target.parent) as work:
             (progress or (lambda _: None))(f"converting {path.name} (once)")
             _convert(path, work / "converted", target)

@@ -14,7 +14,7 @@ import torch
 
 from quire.core import KVGeometry
 from quire.errors import ModelNotFound, ModelUnreadable, ModelUnsupported, QuireError, lack_of
-from quire.model.attention import ATTENTION_NAME, AttentionPlan, attend
+from quire.model.attention import ATTENTION_NAME, CURRENT_PLAN, AttentionPlan, attend
 from quire.model.backends import Backend, choose_backend
 from quire.model.default import DEFAULT_MODEL, default_model, gguf_model
 from quire.model.devices import find_device
@@ -130,12 +130,14 @@ class ModelSource:
             torch.set_num_threads(threads)
         AttentionInterface.register(ATTENTION_NAME, attend)
         place = find_device(device)
+        problem = f"transformers cannot build the {self.config.model_type} that {self.directory} describes"
+        with _reading(problem, hint="is config.json that of the model's authors?"), torch.device("meta"):
+            AutoModelForCausalLM.from_config(self.config)
         with _reading(f"the model in {self.directory} does not load", hint="is the download complete?"):
             hf, report = AutoModelForCausalLM.from_pretrained(
                 self.directory,
                 local_files_only=True,
                 dtype=TORCH_DTYPES[self.dtype],
-                attn_implementation="sdpa",
                 output_loading_info=True,
             )
         # Transformers fills what is missing with random numbers and goes on.
@@ -164,11 +166,6 @@ class LoadedModel:
         memory: HostMemory = HostMemory(),  # noqa: B008
     ) -> None:
         """`plain`: the transformers model; what runs is a twin of it on `backend`."""
-        if not getattr(plain, "_supports_attention_backend", False):
-            raise ModelUnsupported(
-                f"{source.config.model_type} does not let its attention be replaced in transformers",
-                hint="choose a model whose code uses transformers' attention interface",
-            )
         self.source = source
         self.facts = source.facts
         self.tokenizer = source.tokenizer
@@ -229,13 +226,11 @@ class LoadedModel:
             logits [1, len(keep), vocabulary] in the model's dtype.
         """
         with self._lock, torch.inference_mode(), self.backend.computing():
-            output = self.hf(
-                input_ids=token_ids,
-                position_ids=positions,
-                use_cache=False,
-                logits_to_keep=keep,
-                attention_plan=plan,
-            )
+            current = CURRENT_PLAN.set(plan)
+            try:
+                output = self.hf(input_ids=token_ids, position_ids=positions, use_cache=False, logits_to_keep=keep)
+            finally:
+                CURRENT_PLAN.reset(current)
         logits: torch.Tensor = output.logits
         return logits
 

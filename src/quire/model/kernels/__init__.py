@@ -4,6 +4,8 @@ kernels.cpp   the arithmetic: vectors.h, dots.h and matrix.h multiply, linear.h,
 library       compiling it once per machine, and loading it
 linear        a layer on packed weights
 norm          root-mean-square normalization
+rounding      whether two results differ by no more than rounding
+known         whether a model's code is the code of the stack
 attention     an attention plan as the kernel reads it
 stack         all layers in one call
 guard         mapped files that others cut short (guard.cpp)
@@ -12,7 +14,7 @@ guard         mapped files that others cut short (guard.cpp)
 from quire.model.kernels.attention import NativeAttention
 from quire.model.kernels.guard import Guard, GuardedRange, open_guard
 from quire.model.kernels.library import Compiler, Library, Unit, find_compiler, load_library
-from quire.model.kernels.linear import PackedLinear, Panels, quantized
+from quire.model.kernels.linear import PackedLinear, Panels, quantized, rounded
 from quire.model.kernels.norm import PackedNorm, packed_norm, replaced_norm
 from quire.model.kernels.stack import PackedStack, packed_stack
 
@@ -34,4 +36,5 @@ __all__ = [
     "packed_stack",
     "quantized",
     "replaced_norm",
+    "rounded",
 ]

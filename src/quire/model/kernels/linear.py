@@ -45,7 +45,7 @@ class PackedLinear(torch.nn.Module):
     """
 
     packed: torch.Tensor
-    bias: torch.Tensor | None
+    offsets: torch.Tensor | None
     scale: torch.Tensor | None
 
     def __init__(
@@ -74,11 +74,11 @@ class PackedLinear(torch.nn.Module):
         self.register_buffer("packed", packed, persistent=False)
         library.pack(weight.data_ptr(), *kind, self.packed.data_ptr(), threads)
         columns = -(-self.out_features // library.wide) * library.wide
-        for name, numbers in (("bias", bias), ("scale", scale)):
+        for name, numbers in (("offsets", bias), ("scale", scale)):
             self.register_buffer(name, None if numbers is None else _widened(numbers, columns), persistent=False)
         self.struct = Weights(
             self.packed.data_ptr(),
-            *(None if numbers is None else numbers.data_ptr() for numbers in (self.scale, self.bias)),
+            *(None if numbers is None else numbers.data_ptr() for numbers in (self.scale, self.offsets)),
             *kind,
         )
 
@@ -115,6 +115,12 @@ def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values = weight.float()
     scale = values.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
     return torch.round(values / scale[:, None]).to(torch.int8), scale
+
+
+def rounded(weight: torch.Tensor) -> torch.Tensor:
+    """The numbers that `quantized` keeps of `weight`, in float32."""
+    kept, scale = quantized(weight)
+    return kept.float() * scale[:, None]
 
 
 def _large_pages(size: int) -> torch.Tensor:
