@@ -136,7 +136,12 @@ def start(
     room = open_room(model.device, settings["pool.device_bytes"])
     pool = Pool(store, model.facts, max_bytes=settings["pool.max_bytes"], policy=policy, device=room)
     scheduler = Scheduler(
-        LocalEngine(model, space, sessions, guesses=settings["engine.guesses"]),
+        LocalEngine(
+            *(model, space, sessions),
+            guesses=settings["engine.guesses"],
+            answer_tokens=settings["engine.answer_tokens"],
+            repetition_tokens=settings["engine.repetition_tokens"],
+        ),
         max_sequences=settings["engine.max_sequences"],
         step_tokens=settings["engine.step_tokens"],
         queue=settings["engine.queue"],
