@@ -12,7 +12,7 @@ import pytest
 from quire.cli.reference import commands
 from quire.cli.starting import KNOWLEDGE, PROJECT
 from quire.registry import KINDS
-from quire.settings import SETTINGS, load_settings
+from quire.settings import MAX_CPU_ISA, SETTINGS, load_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -32,7 +32,7 @@ def test_every_setting_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(rf"`((?:{SECTIONS})\.[a-z_]+)`", text)) - modules_of_the_package() - set(KINDS)
     assert named <= NAMES
-    variables = {"QUIRE_" + name.upper().replace(".", "_") for name in NAMES}
+    variables = {MAX_CPU_ISA, *("QUIRE_" + name.upper().replace(".", "_") for name in NAMES)}
     assert set(re.findall(r"\bQUIRE_[A-Z_]+[A-Z]\b", text)) <= variables
 
 

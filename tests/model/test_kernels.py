@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from quire.errors import KernelsUnavailable, ModelUnsupported
 from quire.model import GrowingKV, LoadedModel, Row, check_exact, find_model, forward
-from quire.model.backends import OneDnnLinear, TorchBackend, choose_backend
+from quire.model.arithmetic import choose_arithmetic
+from quire.model.backends import TorchBackend, choose_backend
 from quire.model.kernels import (
     Library,
     PackedLinear,
@@ -25,6 +26,7 @@ from quire.model.kernels import (
     packed_stack,
     quantized,
 )
+from quire.model.torch_linear import Float32Linear, OneDnnLinear
 
 from .families import FAMILIES, save_family
 from .running import compile_chain, library_on
@@ -87,13 +89,15 @@ def test_int8_weights_are_rounded_by_output(library: Library, dtype: str) -> Non
         assert float(((result - exact).norm(dim=0) / exact.norm(dim=0)).max()) < allowed
 
 
-def test_onednns_packed_layer_is_the_layer() -> None:
+@pytest.mark.parametrize("name", ["chosen", "float32"])
+def test_pytorchs_layer_is_the_layer(name: str) -> None:
     plain = torch.nn.Linear(70, 33).bfloat16().requires_grad_(False)
-    packed = TorchBackend().linear(plain)
-    assert isinstance(packed, OneDnnLinear)
+    name = choose_arithmetic("torch").name if name == "chosen" else name
+    layer = TorchBackend(name).linear(plain)
+    assert isinstance(layer, OneDnnLinear if name == "onednn" else Float32Linear)
     for rows in (1, 3, 40):
         x = torch.randn(2, rows, 70).bfloat16()
-        torch.testing.assert_close(packed(x), plain(x), rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(layer(x), plain(x), rtol=2e-2, atol=2e-2)
 
 
 class Formula(torch.nn.Module):
@@ -169,11 +173,11 @@ def test_without_a_compiler_auto_takes_pytorch_and_says_so(
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load_library.cache_clear()
-    assert isinstance(choose_backend("auto", CPU), TorchBackend)
+    assert isinstance(choose_backend("auto", CPU, "bfloat16"), TorchBackend)
     assert "no-such-compiler" in caplog.text
     for name, weights in (("native", "auto"), ("auto", "int8")):
         with pytest.raises(KernelsUnavailable, match="does not run"):
-            choose_backend(name, CPU, weights)
+            choose_backend(name, CPU, "bfloat16", weights)
     load_library.cache_clear()
 
 
@@ -192,9 +196,9 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_int8_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(KernelsUnavailable, match="own kernels"):
-        choose_backend("torch", CPU, "int8")
+        choose_backend("torch", CPU, "bfloat16", "int8")
     with pytest.raises(KernelsUnavailable, match="CPU"):
-        choose_backend("auto", torch.device("meta"), "int8")
+        choose_backend("auto", torch.device("meta"), "bfloat16", "int8")
 
 
 def test_int8_weights_make_another_model_whose_quality_is_checked(tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from quire.model import processor_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,7 +54,7 @@ class Machine:
 def describe_machine(work: Path, dtype: torch.dtype) -> Machine:
     """Name this machine and measure its rates. `work`: where the artifacts of the benchmark lie."""
     return Machine(
-        cpu=cpu_model(),
+        cpu=processor_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
@@ -78,16 +80,6 @@ def measured_again(machine: Machine, dtype: torch.dtype) -> Machine:
         product_rate=max(machine.product_rate, measure_product(dtype)),
         float32_rate=max(machine.float32_rate, measure_product(torch.float32)),
     )
-
-
-def cpu_model() -> str:
-    """The processor's own name, from /proc/cpuinfo where there is one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def file_system_of(path: Path) -> str:

@@ -15,7 +15,7 @@ import typer
 
 from quire import errors
 from quire.gateway.figures import page as metrics_page
-from quire.settings import LIMIT_KEYS, MODULE_KEYS, PROJECT_FILE, ROUTE_KEYS, SETTINGS, Setting
+from quire.settings import LIMIT_KEYS, MAX_CPU_ISA, MODULE_KEYS, PROJECT_FILE, ROUTE_KEYS, SETTINGS, Setting
 
 GENERATED = "<!-- Written by `make docs`. Change the commands or the settings, not this page. -->"
 
@@ -94,6 +94,9 @@ def settings_page() -> str:
         f"Settings stand in `{PROJECT_FILE}`, in the section before the dot. A variable of the environment overrides "
         "the file: `QUIRE_` and the name in capitals, with the dot as an underscore (`QUIRE_MODEL_PATH` for "
         "`model.path`). Unknown keys, unknown `QUIRE_` variables and wrong types are errors.",
+        f"`{MAX_CPU_ISA}` keeps our own kernels to an older instruction set than the processor has (AVX2, AVX512, "
+        "AVX512_BF16 or AMX), as `ONEDNN_MAX_CPU_ISA` and `ATEN_CPU_CAPABILITY` do PyTorch: to try here what an older "
+        "machine computes. It is no setting.",
         "\n".join(["| setting | default | what it is |", "|---|---|---|", *map(_setting, SETTINGS)]),
         "## Modules",
         "Each module is a table `[modules.NAME]`. NAME is made of lower-case letters, digits, dots, dashes and "

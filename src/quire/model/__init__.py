@@ -1,7 +1,9 @@
 """Models: finding, identifying and running them, and the layout of their KV."""
 
+from quire.model.arithmetic import Arithmetic, choose_arithmetic, processor_name
 from quire.model.default import DEFAULT_MODEL
 from quire.model.forward import Row, forward, prefill
+from quire.model.kernels import Compiler
 from quire.model.kv import GrowingKV, KVSpace, KVSpaceFull, on_device
 from quire.model.likeliest import likeliest
 from quire.model.loading import LoadedModel, ModelFacts, ModelSource, find_model
@@ -11,6 +13,8 @@ from quire.tokenizer import TextTokenizer
 
 __all__ = [
     "DEFAULT_MODEL",
+    "Arithmetic",
+    "Compiler",
     "GrowingKV",
     "KVSpace",
     "KVSpaceFull",
@@ -20,6 +24,7 @@ __all__ = [
     "Row",
     "TextTokenizer",
     "check_exact",
+    "choose_arithmetic",
     "find_model",
     "forward",
     "likeliest",
@@ -27,4 +32,5 @@ __all__ = [
     "on_device",
     "partial_attention",
     "prefill",
+    "processor_name",
 ]

@@ -1,8 +1,7 @@
 """Which arithmetic a model runs on: kernels of our own, or PyTorch's.
 
-auto takes our kernels on a CPU where they can be compiled. On a GPU it takes our attention where Triton is installed,
-as it is with PyTorch's CUDA builds. The choice depends on the machine alone, never on a measurement: two starts give
-the same bits.
+`quire.model.arithmetic` chooses; auto takes our kernels on a CPU where they can be compiled, and on a GPU our attention
+where Triton is installed, as it is with PyTorch's CUDA builds.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quire.errors import KernelsUnavailable, ModelUnsupported
+from quire.errors import ModelUnsupported
+from quire.model.arithmetic import choose_arithmetic
 from quire.model.kernels import (
     Library,
     NativeAttention,
@@ -29,6 +28,7 @@ from quire.model.kernels import (
 )
 from quire.model.likeliest import likeliest, native_likeliest
 from quire.model.torch_attention import TorchAttention
+from quire.model.torch_linear import Float32Linear, OneDnnLinear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,15 +139,14 @@ class NativeBackend(Backend):
 
 
 class TorchBackend(Backend):
-    """PyTorch's operations; on the CPU with bfloat16 weights in oneDNN's own order, so that no call repacks them."""
+    """PyTorch's operations. `name` ("torch", "onednn", "float32") says how linear layers in bfloat16 are computed."""
 
-    identity = "torch"
+    def __init__(self, name: str = "torch") -> None:
+        self._linear = {"onednn": OneDnnLinear, "float32": Float32Linear}.get(name)
+        self.identity = "torch-float32" if name == "float32" else "torch"
 
     def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
-        on_cpu = layer.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        if on_cpu and layer.weight.dtype == torch.bfloat16:
-            return OneDnnLinear(layer)
-        return layer
+        return self._linear(layer) if self._linear and layer.weight.dtype == torch.bfloat16 else layer
 
     def attention(self, shared: list[SharedSpan], suffixes: list[SuffixSpan]) -> AttentionPlan:
         return TorchAttention(shared, suffixes)
@@ -191,45 +190,18 @@ class TritonBackend(Backend):
             return None
 
 
-class OneDnnLinear(torch.nn.Module):
-    """torch.nn.Linear on a weight that oneDNN packed once: as torch.compile does for frozen weights on the CPU."""
+def choose_backend(name: str, device: torch.device, dtype: str, weights: str = "auto") -> Backend:
+    """The backend for `model.kernels` = `name` and a model on `device`. Logs what it computes with, and why.
 
-    ROWS = 16  # the number of rows the packing is chosen for
-
-    def __init__(self, layer: torch.nn.Linear) -> None:
-        super().__init__()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().clone(), self.ROWS)
-        self.bias = layer.bias
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: bfloat16 [..., in] -> [..., out]."""
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
-        return out
-
-
-def choose_backend(name: str, device: torch.device, weights: str = "auto") -> Backend:
-    """The backend called `name` ("auto", "native", "torch") for a model on `device`; `weights`: "auto" or "int8".
+    Args:
+        dtype: of the model's weights and activations.
+        weights: "auto" or "int8".
 
     Raises:
         KernelsUnavailable: "native" or int8 weights are asked for where our kernels cannot run.
     """
-    int8 = weights == "int8"
-    if device.type != "cpu":
-        if name == "native" or int8:
-            raise KernelsUnavailable(
-                f"the kernels asked for run on the CPU, the model is on {device}",
-                hint="set model.kernels and model.weights to auto",
-            )
-        ours = name == "auto" and device.type == "cuda" and find_spec("triton")
-        return TritonBackend(device) if ours else TorchBackend()
-    if name == "torch" and int8:
-        raise KernelsUnavailable("int8 weights need our own kernels", hint="set model.kernels to auto or native")
-    if name == "torch":
-        return TorchBackend()
-    try:
-        return NativeBackend(load_library(), threads=torch.get_num_threads(), int8=int8)
-    except KernelsUnavailable as error:
-        if name == "native" or int8:
-            raise
-        log.warning("the fast kernels are not used: %s (%s)", error, error.hint)
-        return TorchBackend()
+    chosen = choose_arithmetic(name, weights, str(device), dtype)
+    log.log(logging.WARNING if chosen.hint else logging.INFO, "%s", chosen)
+    if chosen.name == "native":
+        return NativeBackend(load_library(), threads=torch.get_num_threads(), int8=weights == "int8")
+    return TritonBackend(device) if chosen.name == "triton" else TorchBackend(chosen.name)

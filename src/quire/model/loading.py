@@ -130,7 +130,8 @@ class ModelSource:
             )
         with _reading(f"the model does not fit on the device {device!r}", hint="choose another model.device"):
             hf = hf.to(place)
-        return LoadedModel(self, hf.eval().requires_grad_(False), choose_backend(kernels, hf.device, self.weights))
+        backend = choose_backend(kernels, hf.device, self.dtype, self.weights)
+        return LoadedModel(self, hf.eval().requires_grad_(False), backend)
 
 
 class LoadedModel:

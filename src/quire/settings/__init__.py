@@ -11,12 +11,13 @@ loading    finding and reading a project's settings      addresses  the shape of
 from quire.settings.limits import LIMIT_KEYS, PRIORITIES, TenantLimits
 from quire.settings.loading import PROJECT_FILE, REGISTRY_FILE, Settings, find_project, load_settings
 from quire.settings.modules import MODULE_KEYS, ROUTE_KEYS, parse_scope
-from quire.settings.table import BY_NAME, SETTINGS, Setting
+from quire.settings.table import BY_NAME, MAX_CPU_ISA, SETTINGS, Setting
 from quire.settings.values import NAME, check_title
 
 __all__ = [
     "BY_NAME",
     "LIMIT_KEYS",
+    "MAX_CPU_ISA",
     "MODULE_KEYS",
     "NAME",
     "PRIORITIES",

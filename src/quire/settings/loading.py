@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from quire.errors import InvalidSetting, ProjectNotFound
 from quire.settings.limits import TenantLimits, read_limits
 from quire.settings.modules import read_module
-from quire.settings.table import BY_NAME, NESTED, SECTIONS
+from quire.settings.table import BY_NAME, MAX_CPU_ISA, NESTED, SECTIONS
 from quire.settings.values import checked, parsed, table_of, unknown
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Value]:
     names = {"QUIRE_" + name.upper().replace(".", "_"): name for name in BY_NAME}
     values: dict[str, Value] = {}
     for variable, text in environ.items():
-        if not variable.startswith("QUIRE_"):
+        if not variable.startswith("QUIRE_") or variable == MAX_CPU_ISA:
             continue
         if variable not in names:
             raise unknown(f"variable {variable}", variable, set(names), "the environment")

@@ -22,6 +22,9 @@ class Setting:
     expects: Callable[[str], str] | None = None  # of a text: what it must be, "" where it is that
 
 
+# Not a setting: read when the kernels are compiled, as their processor is a matter of the machine and not of a project.
+MAX_CPU_ISA = "QUIRE_MAX_CPU_ISA"
+
 SETTINGS = (
     Setting("project.name", "project", "name of the project"),
     Setting("project.tenant", "local", "tenant that owns the project's modules"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from quire.bench.machine import cpu_model
+from quire.model import processor_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ class Device:
 def describe_device(device: torch.device, stream: CopyStream) -> Device:
     """Name `device` and measure its rates."""
     on_gpu = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if on_gpu else cpu_model()
+    name = torch.cuda.get_device_name(device) if on_gpu else processor_name()
     memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else 0
     return Device(name, memory, _bus_rate(stream), _read_rate(device), _product_rate(device, 8192 if on_gpu else 512))
 

@@ -61,4 +61,4 @@ def random_model(options: DeviceOptions, work: Path) -> LoadedModel:
     torch.manual_seed(0)
     with torch.device(device):
         plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
-    return LoadedModel(source, plain.eval().requires_grad_(False), choose_backend("auto", device))
+    return LoadedModel(source, plain.eval().requires_grad_(False), choose_backend("auto", device, "bfloat16"))

@@ -24,8 +24,8 @@ import numpy as np
 
 from quire.access import Principal, readable_scopes
 from quire.bench.figures import Figure, Say, Target, at_most
-from quire.bench.machine import cpu_model
 from quire.bench.routing.made_up import SCOPES, MadeUp, make_up
+from quire.model import processor_name
 from quire.router import Hints, Router, build_table
 from quire.router.reading import Reading
 from quire.router.router import by_examples, by_hints, by_rules, by_text
@@ -88,7 +88,7 @@ def measure_speed(modules: int, rules: int, questions: int, say: Say) -> SpeedRe
         Figure(name="weights", value=len(table.weights) / 1e6, unit="MB"),
     ]
     subject = {"modules": modules, "rules": rules, "questions": questions, "scopes": len(partitions)}
-    return SpeedReport({"cpu": cpu_model(), "numpy": np.__version__}, subject, sections)
+    return SpeedReport({"cpu": processor_name(), "numpy": np.__version__}, subject, sections)
 
 
 Asking = Callable[[str, Hints], object]

@@ -9,12 +9,13 @@ stack         all layers in one call
 """
 
 from quire.model.kernels.attention import NativeAttention
-from quire.model.kernels.library import Library, Unit, load_library
+from quire.model.kernels.library import Compiler, Library, Unit, find_compiler, load_library
 from quire.model.kernels.linear import PackedLinear, Panels, quantized
 from quire.model.kernels.norm import PackedNorm, packed_norm, replaced_norm
 from quire.model.kernels.stack import PackedStack, packed_stack
 
 __all__ = [
+    "Compiler",
     "Library",
     "NativeAttention",
     "PackedLinear",
@@ -22,6 +23,7 @@ __all__ = [
     "PackedStack",
     "Panels",
     "Unit",
+    "find_compiler",
     "load_library",
     "packed_norm",
     "packed_stack",

@@ -54,6 +54,55 @@ extern "C" {
 // What the Python side must know of the constants above.
 void quire_constants(int64_t* to) { to[0] = WIDE; to[1] = SPLIT; to[2] = ROW_CHUNK; to[3] = unit(); }
 
+// The instruction set that does most of the work.
+const char* quire_level() {
+    switch (unit()) {
+        case TILES: return "AMX";
+        case DOTS: return "AVX512_BF16";
+        default: break;
+    }
+#if defined(__AVX512F__)
+    return "AVX512";
+#elif defined(__AVX2__)
+    return "AVX2";
+#elif defined(__ARM_NEON)
+    return "NEON";
+#else
+    return "baseline";
+#endif
+}
+
+// An instruction set that this file was compiled for and the processor, or its system, lacks; null if there is none. It
+// is asked before anything else, since an instruction that is not there ends the process.
+const char* quire_lacking() {
+#define QUIRE_NEED(name) if (!__builtin_cpu_supports(name)) return name
+#if defined(__x86_64__)
+#if defined(__AVX2__)
+    QUIRE_NEED("avx2");
+#endif
+#if defined(__FMA__)
+    QUIRE_NEED("fma");
+#endif
+#if defined(__AVX512F__)
+    QUIRE_NEED("avx512f");
+#endif
+#if defined(__AVX512BW__)
+    QUIRE_NEED("avx512bw");
+#endif
+#if defined(__AVX512DQ__)
+    QUIRE_NEED("avx512dq");
+#endif
+#if defined(__AVX512VL__)
+    QUIRE_NEED("avx512vl");
+#endif
+#if defined(__AVX512BF16__)
+    QUIRE_NEED("avx512bf16");
+#endif
+#endif
+#undef QUIRE_NEED
+    return nullptr;
+}
+
 void quire_attend(const Attention* plan, int64_t layer, const void* q, const void* k, const void* v,
                   const int64_t* strides, void* out) {
     with_type(plan->dtype, [&](auto example) {

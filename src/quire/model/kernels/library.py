@@ -12,6 +12,8 @@ import enum
 import functools
 import os
 import platform
+import shlex
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -20,13 +22,22 @@ from pathlib import Path
 import blake3
 import torch
 
-from quire.errors import KernelsUnavailable
+from quire.errors import InvalidSetting, KernelsUnavailable
+from quire.settings import MAX_CPU_ISA
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "kernels.cpp"
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fPIC", "-shared")
+CAPPED = {  # flags behind FLAGS, by the value of MAX_CPU_ISA
+    "AVX2": ("-march=x86-64-v3",),
+    "AVX512": ("-march=x86-64-v4",),
+    "AVX512_BF16": ("-mno-amx-tile",),
+    "AMX": (),
+}
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
 SECONDS = 300  # of a compiler that does not end
+
+X86 = {"x86_64", "AMD64"}
 
 _SIZE = ctypes.c_int64
 _ADDRESS = ctypes.c_void_p
@@ -44,7 +55,8 @@ class Unit(enum.IntEnum):
 class Library:
     """The loaded kernels.
 
-    `wide`: columns of a packed panel; `split`: keys, `chunk`: rows of one partial result.
+    `wide`: columns of a packed panel; `split`: keys, `chunk`: rows of one partial result. `level`: the instruction set
+    that they use for the widest products.
     """
 
     packed_size: ctypes._NamedFuncPointer
@@ -58,6 +70,7 @@ class Library:
     split: int
     chunk: int
     unit: Unit
+    level: str
     identity: str
 
     def unit_for(self, weights: torch.dtype, activations: torch.dtype) -> Unit:
@@ -65,6 +78,14 @@ class Library:
         if activations != torch.bfloat16 or (weights == torch.int8 and self.unit == Unit.DOTS):
             return Unit.VECTORS
         return self.unit
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A C++ compiler. `path`: where the program lies; `version`: the first line it says of itself."""
+
+    path: str
+    version: str
 
 
 class Weights(ctypes.Structure):
@@ -80,8 +101,11 @@ class Weights(ctypes.Structure):
 def load_library(most: Unit = Unit.TILES) -> Library:
     """Compile what is not compiled yet, and load it. It uses the fastest unit that the processor has, up to `most`.
 
+    QUIRE_MAX_CPU_ISA in the environment keeps it to an older instruction set, see `CAPPED`.
+
     Raises:
-        KernelsUnavailable: no compiler, or it failed; the message has its words.
+        KernelsUnavailable: no compiler, it failed, or this processor cannot run the result.
+        InvalidSetting: QUIRE_MAX_CPU_ISA.
     """
     return open_library(compiled(*([] if most == Unit.TILES else [f"-DQUIRE_{most.name}_ONLY"])))
 
@@ -92,6 +116,12 @@ def open_library(path: Path) -> Library:
         dll = ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelsUnavailable(f"{path} does not load: {error}", hint="delete the file and start again") from error
+    dll.quire_lacking.restype = dll.quire_level.restype = ctypes.c_char_p
+    if lacking := dll.quire_lacking():
+        raise KernelsUnavailable(
+            f"{path} was compiled for a processor with {lacking.decode()}, which this one does not have",
+            hint=f"set {MAX_CPU_ISA}=AVX2, or model.kernels to torch",
+        )
     constants = (_SIZE * 4)()
     dll.quire_constants(constants)
     wide, split, chunk, unit = constants
@@ -114,6 +144,7 @@ def open_library(path: Path) -> Library:
         split=split,
         chunk=chunk,
         unit=Unit(unit),
+        level=dll.quire_level().decode(),
         identity=path.stem,
     )
 
@@ -127,10 +158,10 @@ def compiled(*more: str) -> Path:
     Raises:
         KernelsUnavailable: as `load_library`.
     """
-    flags = (*FLAGS, *more)
-    compiler = os.environ.get("CXX", "g++")
+    flags = (*FLAGS, *_capping(), *more)
+    compiler = _compiler()
     sources = [file.read_text() for file in (*sorted(HERE.glob("*.h")), SOURCE)]
-    identity = "\n".join([*sources, _run([compiler, "--version"]), *flags, _processor()])
+    identity = "\n".join([*sources, _run([*compiler, "--version"]), *flags, _processor()])
     name = blake3.blake3(identity.encode()).hexdigest()[:16]
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     directory = Path(base).expanduser() / "quire" / "kernels"
@@ -141,7 +172,7 @@ def compiled(*more: str) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory) as work:
             whole = Path(work, "kernels.so")
-            _run([compiler, *flags, str(SOURCE), "-o", str(whole)])
+            _run([*compiler, *flags, str(SOURCE), "-o", str(whole)])
             whole.replace(target)  # at once: a process that starts meanwhile finds all of it or nothing
     except OSError as error:
         raise KernelsUnavailable(
@@ -149,6 +180,30 @@ def compiled(*more: str) -> Path:
             hint="make it writable, or set XDG_CACHE_HOME to a directory that is",
         ) from error
     return target
+
+
+def find_compiler() -> Compiler | None:
+    """The compiler that `load_library` runs, if it is there."""
+    command = _compiler()
+    path = shutil.which(command[0])
+    try:
+        return Compiler(path, _run([*command, "--version"]).partition("\n")[0]) if path else None
+    except KernelsUnavailable:
+        return None
+
+
+def _compiler() -> list[str]:
+    """A program and its first arguments, as make understands CXX."""
+    return shlex.split(os.environ.get("CXX", "")) or ["g++"]
+
+
+def _capping() -> tuple[str, ...]:
+    cap = os.environ.get(MAX_CPU_ISA, "").upper()
+    if cap and cap not in CAPPED:
+        raise InvalidSetting(
+            f"{MAX_CPU_ISA} is {cap!r}, expected one of {', '.join(CAPPED)}", hint="correct it, or unset it"
+        )
+    return CAPPED[cap] if cap and platform.machine() in X86 else ()
 
 
 def _processor() -> str:
@@ -171,8 +226,9 @@ def _run(command: list[str]) -> str:
             hint="install g++ (Debian: apt install g++), name another with CXX, or use model.kernels = torch",
         ) from error
     if done.returncode:
+        words = " ".join(done.stderr.split())[:500] or f"it ended with {done.returncode}"
         raise KernelsUnavailable(
-            f"{command[0]} could not compile the kernels: {' '.join(done.stderr.split())[:500]}",
+            f"{command[0]} could not compile the kernels: {words}",
             hint="use model.kernels = torch, or another compiler with CXX",
         )
     return done.stdout

@@ -190,7 +190,7 @@ Unit unit() {
 #ifdef QUIRE_MATRIX
     if (matrix_unit()) return TILES;
 #endif
-#ifdef QUIRE_DOTS_ONLY
+#if defined(QUIRE_DOTS) && defined(QUIRE_DOTS_ONLY)
     return DOTS;
 #elif defined(QUIRE_DOTS)
     return __builtin_cpu_is("amd") ? DOTS : VECTORS;
