@@ -14,7 +14,7 @@ import pytest
 
 from .conftest import MakeProject, Quire
 
-AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+AVX2 = {"QUIRE_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 QUESTIONS = """
 [[question]]
 text = "How much is a bolt?"
@@ -84,7 +84,7 @@ def test_a_processor_that_emulates_bfloat16_is_compared_with_what_is_fast_there(
 ) -> None:
     assert quire("init", tmp_path / "shop").code == 0
     (tmp_path / "shop" / "questions.toml").write_text(
-        '[[question]]\ntext = "When is the library open?"\nmodule = "example"\nexpect = []\n'
+        '[[question]]\ntext = "What are the opening hours of the library?"\nmodule = "example"\nexpect = []\n'
     )
     told = subprocess.run(
         [sys.executable, "-m", "quire", "demo", tmp_path / "shop", "--tokens", "4", "--json"],
