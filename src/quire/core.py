@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 ScopeKind = Literal["public", "tenant", "workspace", "user"]
 State = Literal["candidate", "live", "retired", "revoked"]
 Stage = Literal["explicit", "rule", "classifier", "semantic", "fallback"]
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "repetition", "cancelled"]
 WhenStale = Literal["serve", "fallback", "refuse"]
 
 
@@ -162,7 +162,7 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
     logprobs: int | None = None  # None: off; n: the chosen token and the n likeliest
-    max_tokens: int | None = None  # None: as many as the context holds
+    max_tokens: int | None = None  # None: engine.answer_tokens, or as many as the context holds
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
 

@@ -104,6 +104,8 @@
     ├── BackupError             `quire export` and `quire import`
     │   ├── BackupInvalid       not an export, or one that was cut or changed
     │   └── TargetNotEmpty      something is where an export or an import should go
+    ├── MachineError            this machine is not enough
+    │   └── MachineLacks        `quire doctor` found that something needed is not there
     └── BenchError
         └── MeasurementFailed   a figure could not be taken, or another was taken than was meant
 
@@ -572,6 +574,13 @@ class BackupInvalid(BackupError): ...
 
 
 class TargetNotEmpty(BackupError): ...
+
+
+class MachineError(QuireError):
+    exit_code = 19
+
+
+class MachineLacks(MachineError): ...
 
 
 class BenchError(QuireError):

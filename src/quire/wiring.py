@@ -151,7 +151,12 @@ def start(
     )
     watch = Watch([pool.look, ModelWatch(model, recorder.record).look], settings["pool.check_seconds"])
     scheduler = Scheduler(
-        LocalEngine(model, space, sessions, guesses=settings["engine.guesses"]),
+        LocalEngine(
+            *(model, space, sessions),
+            guesses=settings["engine.guesses"],
+            answer_tokens=settings["engine.answer_tokens"],
+            repetition_tokens=settings["engine.repetition_tokens"],
+        ),
         max_sequences=settings["engine.max_sequences"],
         step_tokens=settings["engine.step_tokens"],
         queue=settings["engine.queue"],

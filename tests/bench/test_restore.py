@@ -49,8 +49,8 @@ def test_values_are_the_medians_of_their_samples(run: Run) -> None:
 @pytest.mark.parametrize(
     ("section", "name", "above", "below"),
     [
-        ("compile", "compile / transformers", "compile: ", "transformers forward"),
-        ("compile", "prefill alone / transformers", "its prefill alone", "transformers forward"),
+        ("compile", "compile / transformers", "compile: ", "forward, transformers in float32"),
+        ("compile", "prefill alone / transformers", "its prefill alone", "forward, transformers in float32"),
         ("decode", "quire / transformers", "quire, per token", "transformers generate"),
     ],
 )
@@ -65,9 +65,15 @@ def test_ratios_are_those_of_the_figures_they_name(run: Run, section: str, name:
     [("full prefill / warm", "restored warm"), ("full prefill / cold, pages dropped", "restored cold, pages")],
 )
 def test_ratios_of_first_tokens_are_to_the_full_prefill(whole: Run, name: str, below: str) -> None:
-    expected = whole.figure("first-token", "full prefill, transformers")["value"]
-    expected /= whole.figure("first-token", below)["value"]
+    figures = whole.figures["sections"]["first-token"]
+    prefilled = {f["name"]: f["value"] for f in figures if f["name"].startswith("full prefill, ")}
+    ways = {found.partition(", ")[2] for found in prefilled} | {
+        f["name"][7:] for f in figures if f["name"][:7] == "tried, "
+    }
+    assert sorted(way.partition(",")[0] for way in ways) == ["quire in float32", "transformers in float32"]
+    expected = min(prefilled.values()) / whole.figure("first-token", below)["value"]
     assert whole.figure("first-token", name)["value"] == pytest.approx(expected)
+    assert prefilled["full prefill, " + whole.figure("first-token", name)["note"]] == min(prefilled.values())
 
 
 def test_met_says_what_value_and_target_say(run: Run) -> None:

@@ -23,7 +23,7 @@ def test_a_new_project_builds_and_answers(quire: Quire, tmp_path: Path, tiny_mod
     assert quire("build", "--project", root).code == 14, "a random model does not know when the library is open"
     (root / "golden" / "example.yaml").unlink()
     assert quire("build", "--project", root).code == 0
-    assert quire("ask", "When is the library open?", "--project", root, "--max-tokens", 4).code == 0
+    assert quire("ask", "What are the opening hours of the library?", "--project", root, "--max-tokens", 4).code == 0
 
 
 def test_init_overwrites_nothing(quire: Quire, tmp_path: Path) -> None:

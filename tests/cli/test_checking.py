@@ -63,7 +63,7 @@ def test_restored_modules_answer_as_the_full_prefill(quire: Quire, root: Path) -
 def test_near_ties_are_told_from_defects(
     agreeing: int, difference: float, gap: float, dtype: str, verdict: Verdict
 ) -> None:
-    assert judge(Comparison(agreeing, 24, difference, gap, 0.1, 1.0, ()), dtype) == verdict
+    assert judge(Comparison(agreeing, 24, difference, gap, ()), dtype) == verdict
 
 
 def test_every_kind_of_damage_is_named_and_mended(quire: Quire, root: Path) -> None:

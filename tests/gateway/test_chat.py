@@ -63,7 +63,8 @@ def test_it_says_what_the_project_says(client: OpenAI, shop: Path) -> None:
     assert cached_tokens(answer) == usage.cached > 0
     assert answer.model_extra is not None
     told = answer.model_extra["quire"]
-    assert set(told) == set(provenance)
+    assert set(told) == {*provenance, "repetition"}
+    assert told["repetition"] == []
     for name in ("module", "version", "digest", "stage", "reason", "confidence", "restored_tokens"):
         assert told[name] == provenance[name]
     assert told["tier"] in {"warm", "cold"}
@@ -242,3 +243,18 @@ def test_harmless_fields_are_ignored(client: OpenAI) -> None:
         "prompt_cache_key": "k",
     }
     assert text_of(ask(client, **harmless)) == text_of(ask(client))
+
+
+def test_an_answer_in_a_loop_ends_with_length_and_says_why(client: OpenAI) -> None:
+    """One token over and over. Clients know no finish reason of that name."""
+    answer = ask(client, max_tokens=600, n=2, logit_bias={"300": 100})
+    assert [choice.finish_reason for choice in answer.choices] == ["length", "length"]
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 2 * 256
+    assert answer.model_extra is not None
+    assert answer.model_extra["quire"]["repetition"] == [0, 1]
+    chunks = stream(client, max_tokens=600, logit_bias={"300": 100})
+    assert said(chunks)[0] == text_of(answer)
+    assert [c.choices[0].finish_reason for c in chunks[-2:]] == [None, "length"]
+    assert (chunks[-1].model_extra or {})["quire"] == {"repetition": [0]}
+    assert "repetition" not in (chunks[0].model_extra or {})["quire"]

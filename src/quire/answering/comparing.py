@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAITING = 16  # shadows; what comes when so many wait is dropped
+CUT = ("length", "repetition")  # reasons of answers that did not end by themselves
 EVERY = 0.5  # seconds between two writes of figures
 
 
@@ -95,7 +96,7 @@ class Comparing:
             if item.finish_reason == "cancelled":
                 self.count(part, figures.left(part.arm))
             elif item.finish_reason:
-                cut = item.finish_reason == "length"
+                cut = item.finish_reason in CUT
                 self.count(part, figures.answered(part.arm, first[0] if first else None, now, tokens, cut=cut))
                 if part.shadowed:
                     self._queue(_Shadow(part, question, principal, "".join(said)))
@@ -159,7 +160,7 @@ class Comparing:
             return Counter(dropped=1)
         whole = time.perf_counter() - began
         same = figures.compared(identical=text == shadow.said, overlap=f1(shadow.said, text))
-        tokens, cut = answer.usage.completion, answer.finish_reason == "length"
+        tokens, cut = answer.usage.completion, answer.finish_reason in CUT
         return figures.answered("shadow", answer.first_token_seconds, whole, tokens, cut=cut) + same
 
     def _write(self) -> None:

@@ -4,7 +4,8 @@ A full prefill does the operations of `quire.bench.floors`, which grow with the 
 module is read instead: the weights once and the KV once for the tokens of the question, (weight bytes + KV bytes) /
 memory rate at least. Cold adds opening, the read of every byte for its checksum and, with the pages dropped, the disk.
 
-    prefill     transformers, token ids of document and question in one forward pass, until the first token is chosen
+    prefill     document and question computed in the way that is fastest on this machine, until the first token is
+                chosen (`quire.bench.full_prefill`)
     warm        the whole way of a question through this process: route, lease, tokenize, schedule, compute, choose
     cold        the same in a new process whose model is ready but which has never seen the module: opening, checking
                 and mapping are on the clock; the artifact's pages are in memory
@@ -14,12 +15,13 @@ memory rate at least. Cold adds opening, the read of every byte for its checksum
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quire.bench.figures import Figure, alternate, at_least, milliseconds, ratio
+from quire.bench.figures import Arm, Figure, alternate, at_least, milliseconds, ratio
 from quire.bench.floors import decode_floor, prefill_floor
+from quire.bench.full_prefill import Ways
 from quire.bench.processes import Child
-from quire.bench.reference import prefill_logits
 from quire.bench.workbench import MODULE
 from quire.errors import MeasurementFailed
 
@@ -30,46 +32,45 @@ if TYPE_CHECKING:
 def measure_first_token(bench: Workbench) -> list[Figure]:
     """Milliseconds of each way and how many times lower than the full prefill they are."""
     question = bench.subject.questions[0]
+    token_ids = [*bench.token_ids, *bench.suffix_ids(question)]
+    bench.say("trying ways to a full prefill")
+    full_prefill = Ways(bench.model, chunk=int(bench.plan.inputs["prefill_chunk"])).attempt(token_ids)
     said: dict[str, list[dict[str, Any]]] = {"cold": [], "dropped": []}
-    arms = {
-        "prefill": lambda: _prefilled(bench, question),
+    arms: dict[str, Arm] = {
+        **{name: partial(run, token_ids) for name, run in full_prefill.contenders.items()},
         "warm": lambda: _warm(bench, question),
         "cold": lambda: _cold(bench, question, said["cold"], drop=False),
         "dropped": lambda: _cold(bench, question, said["dropped"], drop=True),
     }
-    _prefilled(bench, question)  # the first pass of a shape also pays for its buffers
+    full_prefill.measure(token_ids)  # the first pass of a shape also pays for its buffers
     seconds = alternate(arms, bench.options.repeat, bench.say)
-    count = len(bench.token_ids) + len(bench.suffix_ids(question))
+    count = len(token_ids)
     floors = prefill_floor(bench.model, count, bench.machine), decode_floor(bench.model, count, bench.machine)
     left = max(answer["resident_share"] for answer in said["dropped"])
-    full = milliseconds("full prefill, transformers", seconds["prefill"], note=f"floor {floors[0] * 1e3:,.0f} ms")
+    note = f"floor {floors[0] * 1e3:,.0f} ms"
+    prefilled = [milliseconds(f"full prefill, {name}", seconds[name], note=note) for name in full_prefill.contenders]
+    full = min(prefilled, key=lambda figure: figure.value)
+    by = full.name.removeprefix("full prefill, ")
     warm = milliseconds("restored warm", seconds["warm"], note=f"floor {floors[1] * 1e3:,.1f} ms")
     cold = milliseconds("restored cold, new process", seconds["cold"])
     dropped = milliseconds("restored cold, pages dropped", seconds["dropped"], note=f"{left:.1%} of the pages stayed")
     return [
-        full,
+        *prefilled,
+        *full_prefill.slower(),
         warm,
         cold,
         _restoring("of it opening and checking", said["cold"]),
         dropped,
         _restoring("of it opening and checking, pages dropped", said["dropped"]),
         milliseconds("start of a new process's model, not counted", [a["ready_seconds"] for a in said["cold"]]),
-        ratio("full prefill / warm", full, warm, target=at_least(25)),
-        ratio("full prefill / cold", full, cold, target=at_least(20)),
-        ratio("full prefill / cold, pages dropped", full, dropped, target=at_least(20)),
+        ratio("full prefill / warm", full, warm, target=at_least(25), note=by),
+        ratio("full prefill / cold", full, cold, target=at_least(20), note=by),
+        ratio("full prefill / cold, pages dropped", full, dropped, target=at_least(20), note=by),
     ]
 
 
 def _restoring(name: str, answers: list[dict[str, Any]]) -> Figure:
     return milliseconds(name, [answer["restore_seconds"] for answer in answers])
-
-
-def _prefilled(bench: Workbench, question: str) -> float:
-    token_ids = [*bench.token_ids, *bench.suffix_ids(question)]
-    with bench.model.reference() as hf:
-        began = time.perf_counter()
-        int(prefill_logits(hf, token_ids).argmax())
-        return time.perf_counter() - began
 
 
 def _warm(bench: Workbench, question: str) -> float:

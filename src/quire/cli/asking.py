@@ -149,6 +149,7 @@ def provenance(answer: Answer) -> str:
         f"{answer.module.ref} · {plan.stage}: {plan.reason} · {restored.tier}: {restored.tokens:,} tokens restored in "
         f"{duration(restored.seconds)}{from_session} · first token after {duration(answer.first_token_seconds)} · "
         f"{usage.prompt - usage.cached} + {usage.completion} tokens computed"
+        + (" · ended: it repeated itself" if answer.finish_reason == "repetition" else "")
         + (f" · {stale['warning']}" if (stale := answer.prepared.provenance()["stale"]) else "")
     )
 

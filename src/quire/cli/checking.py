@@ -11,7 +11,7 @@ from quire.cli.building import BuildBar
 from quire.cli.catalogue import resolve
 from quire.cli.opening import open_project
 from quire.cli.options import JsonOption, Modules, ProjectOption
-from quire.cli.screen import Screen, duration, size, table
+from quire.cli.screen import Screen, size, table
 from quire.cli.verdict import judge, told
 from quire.errors import ArtifactError, QuireError, ResourceError, VerificationFailed
 from quire.registry import actor
@@ -44,16 +44,9 @@ def verify(
         for record in records:
             with screen.waiting(f"verifying {record.ref}"):
                 found.append((record, opened.verify(record, question, tokens=tokens)))
-    made = table("module", "greedy tokens", "largest logit difference>", "restored>", "full prefill>", "ratio>")
+    made = table("module", "greedy tokens", "largest logit difference>")
     for record, comparison in found:
-        made.add_row(
-            str(record.ref),
-            told(comparison, dtype),
-            f"{comparison.largest_difference:.3g}",
-            duration(comparison.restored_seconds),
-            duration(comparison.prefill_seconds),
-            f"{comparison.prefill_seconds / comparison.restored_seconds:.1f}x",
-        )
+        made.add_row(str(record.ref), told(comparison, dtype), f"{comparison.largest_difference:.3g}")
     screen.show({"verified": [_comparison(r, c, dtype) for r, c in found]}, made)
     wrong = [str(record.ref) for record, comparison in found if judge(comparison, dtype) == "different"]
     if wrong:
@@ -187,8 +180,6 @@ def _comparison(record: VersionRecord, found: Comparison, dtype: str) -> dict[st
         "agreeing": found.agreeing,
         "gap": found.gap,
         "largest_logit_difference": found.largest_difference,
-        "restored_seconds": found.restored_seconds,
-        "prefill_seconds": found.prefill_seconds,
     }
 
 

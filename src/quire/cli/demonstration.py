@@ -1,13 +1,15 @@
 """`quire demo`: an example knowledge base, asked from restored modules and by full prefill, side by side.
 
 Both times are to the first token, measured one after the other in this process, on the same token ids. Restored: open
-and check the chain's artifacts where they are not open yet (*cold*), then prefill the question. Full prefill: the plain
-transformers model on chain and question together. The ratio is about (chain + question) / question tokens of work, less
-what opening and attention over the chain cost.
+and check the chain's artifacts where they are not open yet (*cold*), then prefill the question. Full prefill: chain and
+question together, in the way that is fastest on this machine (`quire.bench.full_prefill`), tried once for each module.
+The ratio is about (chain + question) / question tokens of work, less what opening and attention over the chain cost.
+Whether the tokens are the same is judged by itself, against the plain transformers model.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -28,8 +30,10 @@ from quire.core import KVSegment, Turn
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from quire.bench.full_prefill import FullPrefill, Ways
     from quire.compiler import Comparison
     from quire.core import ModuleRef, Plan
+    from quire.model import LoadedModel
     from quire.pool import Restored
     from quire.project import Project
 
@@ -38,23 +42,39 @@ EXAMPLE = Path("examples") / "skerrivane"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One question, answered both ways."""
+    """One question, answered both ways.
+
+    `suffix_seconds`: of computing the question behind restored KV. `measured`: seconds of a full prefill, by each way
+    that may be the fastest for this module (`full_prefill`).
+    """
 
     asked: Asked
     plan: Plan
     module: ModuleRef
     restored: Restored
+    suffix_seconds: float
+    full_prefill: FullPrefill
+    measured: dict[str, float]
     comparison: Comparison
     answer: str
     dtype: str
 
     @property
     def restored_seconds(self) -> float:
-        return self.restored.seconds + self.comparison.restored_seconds
+        return self.restored.seconds + self.suffix_seconds
+
+    @property
+    def by(self) -> str:
+        """The fastest way to a full prefill."""
+        return min(self.measured, key=self.measured.__getitem__)
+
+    @property
+    def prefill_seconds(self) -> float:
+        return self.measured[self.by]
 
     @property
     def ratio(self) -> float:
-        return self.comparison.prefill_seconds / self.restored_seconds
+        return self.prefill_seconds / self.restored_seconds
 
     @property
     def right(self) -> bool:
@@ -70,6 +90,8 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Build the example and ask its questions, restored and by full prefill, side by side."""
+    from quire.bench.full_prefill import Ways
+
     screen = Screen(as_json=as_json)
     chosen = read_questions(directory, questions or None)
     with open_project(directory, screen) as project:
@@ -87,9 +109,11 @@ def demo(
         with screen.waiting("loading the model"):
             warm_up(project)
         shown: list[Shown] = []
+        tried: dict[str, FullPrefill] = {}
+        ways = Ways(project.model, chunk=project.settings["build.prefill_chunk"])
         for number, asked in enumerate(chosen, start=1):
             with screen.waiting(f"asking {number} of {len(chosen)}: {asked.text}"):
-                shown.append(ask_both_ways(project, asked, tokens))
+                shown.append(ask_both_ways(project, asked, tokens, ways, tried))
             if not as_json:
                 screen.out.print(*described(number, shown[-1]), sep="\n", highlight=False)
     screen.show(
@@ -97,30 +121,48 @@ def demo(
         "",
         summary(shown),
         "[dim]Times are to the first token, medians; cold: the module was opened and checked for this question.[/dim]",
+        *(f"[dim]{line}[/dim]" for line in ways_told(shown)),
     )
 
 
-def ask_both_ways(project: Project, asked: Asked, tokens: int) -> Shown:
-    """Route `asked`, lease its chain, and answer from restored KV and by full prefill. Raises as `Answerer.prepare`."""
+def ask_both_ways(project: Project, asked: Asked, tokens: int, ways: Ways, tried: dict[str, FullPrefill]) -> Shown:
+    """Route `asked`, lease its chain, and answer from restored KV and by full prefill.
+
+    Args:
+        tried: what `ways` found for each module, by its digest. Mutated: a module that is not among them is tried.
+
+    Raises:
+        as `Answerer.prepare`.
+    """
     from quire.access import LOCAL
     from quire.answering import Question
     from quire.compiler import compare
 
+    model = project.model
     prepared = project.runtime.answerer.prepare(Question((Turn("user", asked.text),)), LOCAL)
     try:
-        found = compare(
-            project.model,
-            prepared.lease.segments,
-            prepared.lease.token_ids,
-            prepared.suffix_ids,
-            tokens=tokens,
-            stepwise=False,
-        )
+        chain, suffix_ids = prepared.lease.segments, prepared.suffix_ids
+        suffix_seconds = first_token(model, chain, suffix_ids)
+        token_ids = [*prepared.lease.token_ids, *suffix_ids]
+        ref = prepared.module.ref
+        if ref.digest not in tried:
+            tried[ref.digest] = ways.attempt(token_ids)
+        measured = tried[ref.digest].measure(token_ids)
+        found = compare(model, chain, prepared.lease.token_ids, suffix_ids, tokens=tokens, stepwise=False)
     finally:
         prepared.release()
-    answer = project.model.tokenizer.decode(found.token_ids).strip()
-    ref, dtype = prepared.module.ref, project.model.geometry.dtype
-    return Shown(asked, prepared.plan, ref, prepared.restored, found, answer, dtype)
+    answer = model.tokenizer.decode(found.token_ids).strip()
+    timed = (prepared.restored, suffix_seconds, tried[ref.digest], measured)
+    return Shown(asked, prepared.plan, ref, *timed, found, answer, model.geometry.dtype)
+
+
+def first_token(model: LoadedModel, chain: tuple[KVSegment, ...], suffix_ids: list[int]) -> float:
+    """Seconds from restored KV to the first token after `suffix_ids`."""
+    from quire.model import prefill
+
+    began = time.perf_counter()
+    int(prefill(model, chain, model.new_kv(), suffix_ids, len(suffix_ids)).argmax())
+    return time.perf_counter() - began
 
 
 def warm_up(project: Project) -> None:
@@ -143,15 +185,28 @@ def described(number: int, one: Shown) -> list[str]:
         if one.right
         else f"[yellow]expected {escape(', '.join(one.asked.expect))}[/yellow]"
     )
-    comparison, restored = one.comparison, one.restored
+    restored = one.restored
     return [
         f"\n[bold]{number}. {escape(one.asked.text)}[/bold]",
         f"   {escape(one.answer)}  ({fact})",
         f"   [dim]route[/dim] {one.plan.stage}: {escape(one.plan.reason)}",
         f"   [dim]module[/dim] {escape(str(one.module))} {short(one.module.digest)} [dim]·[/dim] "
         f"{restored.tokens:,} tokens restored {restored.tier} in {duration(restored.seconds)}",
-        f"   [dim]first token[/dim] {duration(one.restored_seconds)} restored, {duration(comparison.prefill_seconds)} "
-        f"by full prefill: [bold]{one.ratio:.1f}x[/bold] [dim]·[/dim] same tokens: {told(comparison, one.dtype)}",
+        f"   [dim]first token[/dim] {duration(one.restored_seconds)} restored, {duration(one.prefill_seconds)} "
+        f"by full prefill ({escape(one.by)}): [bold]{one.ratio:.1f}x[/bold] [dim]·[/dim] same tokens: "
+        f"{told(one.comparison, one.dtype)}",
+    ]
+
+
+def ways_told(shown: list[Shown]) -> list[str]:
+    """What the full prefill is and what else was tried, for the longest of the modules."""
+    if not shown:
+        return []
+    longest = max((one.full_prefill for one in shown), key=lambda found: found.tokens)
+    tried = ", ".join(f"{name} {duration(s)}" for name, s in sorted(longest.tried.items(), key=lambda item: item[1]))
+    left_out = "".join(f"; not {name}: {why}" for name, why in longest.left_out.items())
+    return [
+        f"Full prefill: the fastest of this machine. Tried for {longest.tokens:,} tokens: {escape(tried + left_out)}."
     ]
 
 
@@ -187,7 +242,8 @@ def _group(module: str | None, group: list[Shown]) -> dict[str, Any]:
         "module": module,
         "questions": len(group),
         "restored_seconds": median(one.restored_seconds for one in group),
-        "prefill_seconds": median(one.comparison.prefill_seconds for one in group),
+        "prefill_seconds": median(one.prefill_seconds for one in group),
+        "prefill_by": list(dict.fromkeys(one.by for one in group)),
         "ratio": median(one.ratio for one in group),
         "cold_ratio": median(cold) if cold else None,
         "same": verdicts.count("same"),
@@ -213,7 +269,11 @@ def values(one: Shown) -> dict[str, Any]:
         "restored_tokens": one.restored.tokens,
         "restore_seconds": one.restored.seconds,
         "restored_seconds": one.restored_seconds,
-        "prefill_seconds": one.comparison.prefill_seconds,
+        "prefill_seconds": one.prefill_seconds,
+        "prefill_by": one.by,
+        "prefill_measured": one.measured,
+        "prefill_tried": dict(one.full_prefill.tried),
+        "prefill_left_out": dict(one.full_prefill.left_out),
         "ratio": one.ratio,
         "verdict": judge(one.comparison, one.dtype),
         "agreeing": one.comparison.agreeing,

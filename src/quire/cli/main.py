@@ -22,6 +22,7 @@ from quire.cli import (
     changing,
     checking,
     demonstration,
+    doctor,
     following,
     keys,
     limiting,
@@ -69,6 +70,7 @@ app.command("pin", rich_help_panel=VERSIONS)(changing.pin)
 app.command("unpin", rich_help_panel=VERSIONS)(changing.unpin)
 app.add_typer(canaries.app, name="canary", rich_help_panel=VERSIONS)
 app.add_typer(routing.app, name="route", rich_help_panel=VERSIONS)
+app.command("doctor", rich_help_panel=UPKEEP)(doctor.doctor)
 app.command("test", rich_help_panel=UPKEEP)(testing.check)
 app.command("verify", rich_help_panel=UPKEEP)(checking.verify)
 app.command("push", rich_help_panel=UPKEEP)(sharing.push)

@@ -16,6 +16,10 @@ from quire.settings import NAME, PROJECT_FILE
 EXAMPLE_FILE = Path("knowledge") / "example.md"
 EXAMPLE_GOLDEN = Path("golden") / "example.yaml"
 
+# The default model reads its answer off the page with every arithmetic, and ends by itself; "When is the library open?"
+# makes it go on.
+FIRST_QUESTION = "What are the opening hours of the library?"
+
 PROJECT = """\
 # A project of Quire. Every setting: docs/settings.md; every command: quire --help.
 
@@ -26,7 +30,7 @@ name = "{name}"
 # path = "smollm2-135m-instruct"   # the default; or a directory, a .gguf file, a Hub name
 
 [modules.example]
-title = "Opening hours"
+title = "The library"
 sources = ["knowledge/example.md"]   # files, directories or patterns
 acl = "public"
 
@@ -38,8 +42,10 @@ GOLDEN = """\
 # What the module must answer before a version of it goes live. Keys: docs/lifecycle.md.
 max_tokens: 32
 questions:
-- question: When is the library open?
+- question: What are the opening hours of the library?
   contains: [Tuesday to Saturday, "18:30"]
+- question: How much is a library card?
+  contains: 12 pounds
 - question: At what time does the library open?
   contains: "9:00"
   not_contains: "10:00"
@@ -51,7 +57,12 @@ KNOWLEDGE = """\
 The library at Harbour Square is open from Tuesday to Saturday, 9:00 to 18:30.
 It is closed on Sundays, on Mondays and on 24 and 31 December.
 
-The reading room closes fifteen minutes before the library does.
+# Library card
+
+A library card costs 12 pounds a year, and nothing for children.
+
+# Front desk
+
 The telephone number of the front desk is 555 0142.
 """
 
@@ -86,5 +97,5 @@ def init(
     Screen(as_json=as_json).show(
         {"written": written},
         *(f"wrote {file}" for file in written),
-        f'next: {there}quire build && quire ask "When is the library open?"',
+        f'next: {there}quire build && quire ask "{FIRST_QUESTION}"',
     )

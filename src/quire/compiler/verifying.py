@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +22,13 @@ class Comparison:
 
     `tokens` of the greedy continuation were compared, the first `agreeing` of them are equal. `gap` is by how much the
     full prefill preferred its token at the first disagreement, in logits: a near tie is numerics, a wide one a defect.
-    `largest_difference` is over the logits after the suffix. Seconds are to the first token.
+    `largest_difference` is over the logits after the suffix. It takes no time: `quire.bench.full_prefill` does.
     """
 
     agreeing: int
     tokens: int
     largest_difference: float
     gap: float
-    restored_seconds: float
-    prefill_seconds: float
     token_ids: tuple[int, ...]
 
     @property
@@ -56,20 +53,16 @@ def compare(
         stepwise: transformers generates its answer token by token. Else it reads the restored answer in one pass and
             says at each position what it would have chosen: the same question, asked in a fraction of the time.
     """
-    began = time.perf_counter()
     kv = model.new_kv()
     first = prefill(model, chain, kv, suffix_ids, chunk)
-    restored_seconds = time.perf_counter() - began
     restored = [int(first.argmax())]
     while len(restored) < tokens and restored[-1] not in model.tokenizer.eos_ids:
         restored.append(int(forward(model, [Row(chain, kv, [restored[-1]])])[0].argmax()))
 
-    began = time.perf_counter()
     with model.reference() as hf:
         prompt = torch.tensor([[*static_ids, *suffix_ids]], device=model.device)
         output = hf(input_ids=prompt, use_cache=True, logits_to_keep=1)
         logits = output.logits[0, -1].float()
-        prefill_seconds = time.perf_counter() - began
         difference = float((logits - first).abs().max())
         choices = _generated(hf, output, restored) if stepwise else _foreseen(hf, output, restored)
         agreeing, gap = 0, 0.0
@@ -79,7 +72,7 @@ def compare(
                 gap = float(scores[best] - scores[token])
                 break
             agreeing += 1
-    return Comparison(agreeing, len(restored), difference, gap, restored_seconds, prefill_seconds, tuple(restored))
+    return Comparison(agreeing, len(restored), difference, gap, tuple(restored))
 
 
 def _generated(hf: Any, output: Any, answer: list[int]) -> Iterator[torch.Tensor]:

@@ -9,6 +9,7 @@ from quire.engine.base import Engine, Portion, Request, Token
 from quire.engine.guessing import Guesser, Phrasebook, StepTimes
 from quire.engine.opening import Openings
 from quire.engine.refusing import check_sampling, check_suffix
+from quire.engine.repetition import repeats
 from quire.engine.run import Run
 from quire.engine.sampling import choose
 from quire.errors import ContextExceeded, ModuleChanged, QuireError
@@ -28,17 +29,30 @@ if TYPE_CHECKING:
 class LocalEngine(Engine):
     """Shares each module's KV between all requests on it; a request owns its suffix only, a region of `space`."""
 
-    def __init__(self, model: LoadedModel, space: KVSpace, sessions: Sessions, *, guesses: int = 0) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        space: KVSpace,
+        sessions: Sessions,
+        *,
+        guesses: int = 0,
+        answer_tokens: int = 0,
+        repetition_tokens: int = 0,
+    ) -> None:
         """
         Args:
             sessions: idle ones, in `space` too; they make room for requests.
             guesses: most tokens of a step that may be guessed for one greedy request (see `guessing`).
+            answer_tokens: most tokens of an answer without a limit of its own; 0: as many as there is room for.
+            repetition_tokens: an answer ends when so many tokens repeat one span (see `repetition`); 0: it goes on.
         """
         self._model = model
         self._space = space
         self._sessions = sessions
         self._openings = Openings(model.tokenizer)
         self._guesses = guesses if model.backend.steady else 0
+        self._answer_tokens = answer_tokens
+        self._repetition_tokens = repetition_tokens
         self._phrasebook = Phrasebook()
         self._times = StepTimes()
 
@@ -47,7 +61,10 @@ class LocalEngine(Engine):
         check_sampling(request.sampling, self._model.vocabulary)
         check_suffix(request.suffix_ids, self._model.vocabulary)
         limit = min(self._context_left(request), self._space_left(request))
-        run = Run(request, GrowingKV(self._space.geometry, space=self._space), self._model.tokenizer, limit)
+        if request.sampling.max_tokens is None and self._answer_tokens:
+            limit = min(limit, self._answer_tokens)
+        kv = GrowingKV(self._space.geometry, space=self._space)
+        run = Run(request, kv, self._model.tokenizer, limit, self._repetition_tokens)
         run.opening = self._openings.of(request)
         if self._guesses and run.sampler.plain:
             run.guesser = Guesser(self._phrasebook.phrases(request.lease))
@@ -216,4 +233,6 @@ def _token(run: Run, choice: Choice) -> Token:
         reason = "stop"
     elif len(run.token_ids) == run.most:
         reason = "length"
+    elif run.repetition and repeats(run.token_ids, len(run.request.suffix_ids), run.repetition):
+        reason = "repetition"
     return Token(token_id, likelihood, reason)

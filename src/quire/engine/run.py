@@ -24,13 +24,21 @@ class Run:
     thread changes them; `wording` belongs to the thread that tells the answer.
     """
 
-    def __init__(self, request: Request, kv: GrowingKV, tokenizer: TextTokenizer, limit: int) -> None:
-        """`kv`: empty. `limit`: most tokens to generate."""
+    def __init__(
+        self, request: Request, kv: GrowingKV, tokenizer: TextTokenizer, limit: int, repetition: int = 0
+    ) -> None:
+        """
+        Args:
+            kv: empty.
+            limit: most tokens to generate.
+            repetition: tokens that repeat one span when the answer is ended; 0: it goes on.
+        """
         sampling = request.sampling
         self.request = request
         self.kv = kv
         self.token_ids = list(request.suffix_ids)
         self.most = len(self.token_ids) + limit  # tokens, the last of which is never computed
+        self.repetition = 0 if sampling.ignore_eos else repetition
         # Equal if the question is, and who asks: by the time it takes, nobody may learn what others are asking.
         self.question = repr((request.asker, request.lease.basis)).encode() + array("q", self.token_ids).tobytes()
         self.eos_ids = frozenset() if sampling.ignore_eos else tokenizer.eos_ids

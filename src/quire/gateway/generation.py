@@ -119,6 +119,11 @@ class Generation:
         return self.prepared[index - index % self.n].provenance()
 
     @property
+    def repeating(self) -> list[int]:
+        """Indexes of the answers that were ended because they repeated themselves."""
+        return sorted(index for index, reason in self.reasons.items() if reason == "repetition")
+
+    @property
     def prompts(self) -> int:
         return len(self.prepared) // self.n
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from quire.answering import Question
-    from quire.core import TokenLogprob, Usage
+    from quire.core import FinishReason, TokenLogprob, Usage
     from quire.gateway.gateway import Gateway
     from quire.gateway.schemas import AnswerFields
 
@@ -93,7 +93,7 @@ class Writing:
             texts.setdefault(index, []).append(delta.text)
             logprobs.setdefault(index, []).extend(delta.logprobs)
             if delta.finish_reason:
-                reasons[index] = delta.finish_reason
+                reasons[index] = openai_reason(delta.finish_reason)
         choices = [
             self._form.whole(i, "".join(texts[i]), logprobs[i] if self._logprobs else None, reasons[i])
             for i in sorted(reasons)
@@ -105,7 +105,7 @@ class Writing:
             "object": self._form.whole_kind,
             "choices": choices,
             "usage": usage_body(self._generation.usage),
-            "quire": self._generation.provenance(),
+            "quire": {**self._generation.provenance(), "repetition": self._generation.repeating},
         }
 
     async def events(self, *, include_usage: bool) -> AsyncIterator[bytes]:
@@ -115,23 +115,26 @@ class Writing:
             if index not in seen:
                 opening = self._form.opening(index)
                 self._add_own_provenance(opening)
-                yield self._event([opening], include_usage, first=not seen)
+                provenance = None if seen else self._generation.provenance()
+                yield self._event([opening], include_usage, quire=provenance)
                 seen.add(index)
             if delta.text or delta.logprobs:
                 logprobs = delta.logprobs if self._logprobs else None
                 yield self._event([self._form.piece(index, delta.text, logprobs)], include_usage)
             if delta.finish_reason:
-                yield self._event([self._form.closing(index, delta.finish_reason)], include_usage)
+                closing = self._form.closing(index, openai_reason(delta.finish_reason))
+                repeated = delta.finish_reason == "repetition"
+                yield self._event([closing], include_usage, quire={"repetition": [index]} if repeated else None)
         if include_usage:
             yield event({**self._frame([]), "usage": usage_body(self._generation.usage)})
         yield DONE
 
-    def _event(self, choices: list[Choice], include_usage: bool, *, first: bool = False) -> bytes:
+    def _event(self, choices: list[Choice], include_usage: bool, *, quire: dict[str, Any] | None = None) -> bytes:
         frame = self._frame(choices)
         if include_usage:
             frame["usage"] = None
-        if first:
-            frame["quire"] = self._generation.provenance()
+        if quire is not None:
+            frame["quire"] = quire
         return event(frame)
 
     def _frame(self, choices: list[Choice]) -> dict[str, Any]:
@@ -141,6 +144,11 @@ class Writing:
         """Several prompts may have gone to several modules."""
         if self._generation.prompts > 1:
             choice["quire"] = self._generation.provenance(choice["index"])
+
+
+def openai_reason(reason: FinishReason) -> str:
+    """The finish reason that OpenAI's clients know: an answer that was ended in a loop is not whole."""
+    return "length" if reason == "repetition" else reason
 
 
 async def _guarded(events: AsyncIterator[bytes], request: Request) -> AsyncIterator[bytes]:

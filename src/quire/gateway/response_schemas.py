@@ -104,25 +104,26 @@ USAGE = record(
     **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), COUNT),
     prompt_tokens_details=record(cached_tokens=COUNT),
 )
-PROVENANCE = record(
-    module=optional(TEXT),
-    version=optional(TEXT),
-    digest=optional(TEXT),
-    stage=TEXT,
-    reason=TEXT,
-    confidence=NUMBER,
-    tier=optional({"enum": ["warm", "cold", "remote"]}),
-    restored_tokens=COUNT,
-    restore_ms=NUMBER,
-    arm=optional({"enum": ["live", "candidate"]}),
-    stale=optional(STALE),
-)
+PROVENANCE: dict[str, Schema] = {
+    "module": optional(TEXT),
+    "version": optional(TEXT),
+    "digest": optional(TEXT),
+    "stage": TEXT,
+    "reason": TEXT,
+    "confidence": NUMBER,
+    "tier": optional({"enum": ["warm", "cold", "remote"]}),
+    "restored_tokens": COUNT,
+    "restore_ms": NUMBER,
+    "arm": optional({"enum": ["live", "candidate"]}),
+    "stale": optional(STALE),
+}
 
 
 def _answer(kind: str) -> Schema:
     choice = {"type": "object", "required": ["index", "finish_reason"], "properties": {"index": COUNT}}
     choices = {"type": "array", "items": choice, "minItems": 1}
-    return record(kind, id=TEXT, created=COUNT, model=TEXT, choices=choices, usage=USAGE, quire=PROVENANCE)
+    quire = record(**PROVENANCE, repetition={"type": "array", "items": COUNT})
+    return record(kind, id=TEXT, created=COUNT, model=TEXT, choices=choices, usage=USAGE, quire=quire)
 
 
 RESPONSES: dict[str, Schema] = {

@@ -49,6 +49,10 @@ class Backend(ABC):
     identity: str  # recorded with a module: two backends may differ in the last bits
     steady = False  # whether a token's bits do not depend on the tokens computed beside it
 
+    def another(self) -> Backend:
+        """The same arithmetic for another model, which shares no memory with this one's."""
+        return self
+
     @abstractmethod
     def linear(self, layer: torch.nn.Linear) -> torch.nn.Module:
         """A module that computes what `layer` does; may be `layer` itself."""
@@ -91,6 +95,9 @@ class NativeBackend(Backend):
         self._int8 = int8
         self._panels = Panels()
         self.identity = f"quire-{library.identity}" + ("-int8" if int8 else "")
+
+    def another(self) -> NativeBackend:
+        return NativeBackend(self._library, threads=self._threads, int8=self._int8)
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import threading
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from quire.model.fingerprint import model_fingerprint, tokenizer_fingerprint
 from quire.model.host_memory import HostMemory
 from quire.model.kv import TORCH_DTYPES, GrowingKV
 from quire.model.support import check_supported
-from quire.model.twin import twin
+from quire.model.twin import shortened, twin
 from quire.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -233,6 +234,13 @@ class LoadedModel:
                 CURRENT_PLAN.reset(current)
         logits: torch.Tensor = output.logits
         return logits
+
+    def shallow(self, layers: int) -> LoadedModel:
+        """A model of the first `layers` layers on the same weights: every layer takes the same time, so it shows how
+        long a pass takes in a fraction of it. Its answers mean nothing."""
+        source = copy.copy(self.source)
+        source.facts = replace(self.facts, geometry=replace(self.geometry, layers=layers))
+        return LoadedModel(source, shortened(self.plain, layers), self.backend.another())
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[Any]:

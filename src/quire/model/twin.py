@@ -1,4 +1,4 @@
-"""The same network with other arithmetic: the plain one stays as it is, for comparison."""
+"""Copies of a transformers model that share its parameters: with other arithmetic, or with fewer layers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,26 @@ def twin(model: Any, backend: Backend, attention: str) -> Any:
         attention: name in transformers' attention interface that the copy's layers call.
     """
     return _Copying(backend, attention).copied(model)
+
+
+def shortened(model: Any, layers: int) -> Any:
+    """A copy of a transformers model that shares its parameters and has its first `layers` decoder layers only."""
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = layers
+    return _shortened(model, model.config.num_hidden_layers, layers, config)
+
+
+def _shortened(module: torch.nn.Module, depth: int, layers: int, config: Any) -> torch.nn.Module:
+    other = copy.copy(module)
+    other._modules = {
+        name: torch.nn.ModuleList(child[:layers])
+        if isinstance(child, torch.nn.ModuleList) and len(child) == depth
+        else child and _shortened(child, depth, layers, config)
+        for name, child in module._modules.items()
+    }
+    if getattr(module, "config", None) is not None:
+        other.config = config
+    return other
 
 
 class _Copying:

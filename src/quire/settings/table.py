@@ -165,6 +165,18 @@ SETTINGS = (
         least=0,
         most=64,
     ),
+    Setting(
+        "engine.answer_tokens",
+        1024,
+        "most tokens of an answer whose caller gives no max_tokens; 0: as many as the context holds",
+        least=0,
+    ),
+    Setting(
+        "engine.repetition_tokens",
+        256,
+        "an answer ends when so many of its last tokens are one span, four times in a row or more; 0: it goes on",
+        least=0,
+    ),
     Setting("engine.session_bytes", 1 << 30, "bytes of KV for idle sessions, within engine.suffix_tokens", least=0),
     Setting("routing.explicit", True, "let intent, product, state and metadata of a request name the module"),
     Setting("routing.rules", True, "go by keywords, patterns and conditions of the modules"),
