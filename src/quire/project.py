@@ -115,9 +115,13 @@ class Project:
 
     @property
     def model(self) -> LoadedModel:
-        """The model in memory, loaded on first use."""
+        """The model in memory, loaded on first use. Says what computes it where something faster is missing."""
         with self._lock:
-            self._model = self._model or wiring.load_model(self.settings, self.source)
+            if self._model is None:
+                self._model = wiring.load_model(self.settings, self.source)
+                chosen = self._model.backend.arithmetic
+                if self._say and chosen and chosen.hint:
+                    self._say(str(chosen))
             return self._model
 
     @property

@@ -10,9 +10,9 @@ from transformers import LlamaForCausalLM
 
 from quire.bench.figures import Figure, alternate, at_least, at_most, milliseconds, rate
 from quire.bench.floors import prefill_operations, weight_bytes
-from quire.bench.machine import file_system_of
 from quire.bench.pages import drop_pages, residency_of, resident_share
 from quire.model import find_model
+from quire.store import file_system_of
 
 SIZE = 4 << 20
 
@@ -51,7 +51,7 @@ def test_pages_of_a_file_are_seen_in_memory_and_dropped(file: Path) -> None:
     file.read_bytes()
     assert resident_share(file.parent) == 1.0
     drop_pages(file.parent)
-    assert resident_share(file.parent) < 1.0 or file_system_of(file) == "tmpfs"
+    assert resident_share(file.parent) < 1.0 or file_system_of(file).kind == "tmpfs"
 
 
 def test_only_pages_mapped_from_the_directory_are_counted(file: Path) -> None:

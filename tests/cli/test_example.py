@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from quire.model.kernels import find_compiler
+
 from .conftest import Quire
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,9 @@ def test_a_new_project_passes_its_golden_tests(
     built = quire("build", "--project", tmp_path, "--json")
     assert built.code == 0, built.err
     assert [run["green"] for run in built.json["tested"]] == [True]
+    asked = quire("ask", "Where is the library?", "--project", tmp_path)
+    assert asked.code == 0, asked.err
+    assert ("are computed by" in asked.err) == (find_compiler() is None), "what is slower than it could be says so"
 
 
 @pytest.mark.slow

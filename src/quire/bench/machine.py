@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from quire.model import processor_name
+from quire.store import file_system_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ def describe_machine(work: Path, dtype: torch.dtype) -> Machine:
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         instructions=torch.backends.cpu.get_cpu_capability(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        file_system=file_system_of(work),
+        file_system=file_system_of(work).kind or "unknown",
         python=platform.python_version(),
         libraries={name: version(name) for name in LIBRARIES},
         copy_rate=measure_copy(),
@@ -80,17 +81,6 @@ def measured_again(machine: Machine, dtype: torch.dtype) -> Machine:
         product_rate=max(machine.product_rate, measure_product(dtype)),
         float32_rate=max(machine.float32_rate, measure_product(torch.float32)),
     )
-
-
-def file_system_of(path: Path) -> str:
-    """The type of the file system that holds `path`, "unknown" where /proc/mounts does not tell."""
-    try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return "unknown"
-    places = {path.resolve(), *path.resolve().parents}
-    holding = [(len(point), kind) for _, point, kind, *_ in mounts if Path(point) in places]
-    return max(holding)[1] if holding else "unknown"
 
 
 def measure_copy() -> float:

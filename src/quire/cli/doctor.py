@@ -202,20 +202,26 @@ def _disks(settings: Settings, source: ModelSource | None) -> list[Finding]:
 
 
 def _disk(about: str, directory: Path, needed: int, next_step: str) -> Finding:
-    from quire.bench.machine import file_system_of
+    from quire.store import file_system_of
 
     there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
     try:
         free = shutil.disk_usage(there).free
     except OSError as error:
         return Finding(about, "lack", f"{directory}: {error.strerror}", next_step)
-    found = f"{directory}: {size(free)} free, {file_system_of(there)}" + (f"; needs {size(needed)}" if needed else "")
+    system = file_system_of(there)
+    found = f"{directory}: {size(free)} free, {system.kind or 'unknown'}" + (
+        f"; needs {size(needed)}" if needed else ""
+    )
     if not there.is_dir():
         return Finding(about, "lack", f"{there} is no directory", next_step)
     if not os.access(there, os.W_OK):
         return Finding(about, "lack", f"{found}; not writable", next_step)
     if free < needed:
         return Finding(about, "lack", found, f"free some space, or {next_step}")
+    if system.is_network:
+        where = f"{found}, a network file system: locks may fail, changes by others show late"
+        return Finding(about, "advice", where, f"{next_step}, a local one")
     return Finding(about, "ok", found)
 
 
@@ -228,7 +234,7 @@ def _descriptors() -> Finding:
     words = [str(limit) if limit != resource.RLIM_INFINITY else "unlimited" for limit in (soft, hard)]
     found = f"{words[0]} open files, at most {words[1]}"
     if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS:
-        raise_it = f"`ulimit -n {DESCRIPTORS}`: every open module takes some, every connection one"
+        raise_it = f"`ulimit -n {DESCRIPTORS}`: every open module and every connection takes one"
         return Finding("descriptors", "advice", found, raise_it)
     return Finding("descriptors", "ok", found)
 

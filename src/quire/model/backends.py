@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quire.errors import ModelUnsupported
-from quire.model.arithmetic import choose_arithmetic
+from quire.model.arithmetic import Arithmetic, choose_arithmetic
 from quire.model.kernels import (
     Library,
     NativeAttention,
@@ -48,6 +48,7 @@ class Backend(ABC):
 
     identity: str  # recorded with a module: two backends may differ in the last bits
     steady = False  # whether a token's bits do not depend on the tokens computed beside it
+    arithmetic: Arithmetic | None = None  # what was chosen here, and why; None where nothing was
 
     def another(self) -> Backend:
         """The same arithmetic for another model, which shares no memory with this one's."""
@@ -200,6 +201,10 @@ def choose_backend(name: str, device: torch.device, dtype: str, weights: str = "
     """
     chosen = choose_arithmetic(name, weights, str(device), dtype)
     log.log(logging.WARNING if chosen.hint else logging.INFO, "%s", chosen)
+    backend: Backend
     if chosen.name == "native":
-        return NativeBackend(load_library(), threads=torch.get_num_threads(), int8=weights == "int8")
-    return TritonBackend(device) if chosen.name == "triton" else TorchBackend(chosen.name)
+        backend = NativeBackend(load_library(), threads=torch.get_num_threads(), int8=weights == "int8")
+    else:
+        backend = TritonBackend(device) if chosen.name == "triton" else TorchBackend(chosen.name)
+    backend.arithmetic = chosen
+    return backend
