@@ -90,11 +90,13 @@ def recorded(root: Path, kind: str) -> list[AuditRecord]:
 
 @contextmanager
 def under_way(server: Server, *modules: str) -> Iterator[Mapping[str, Callable[[], str]]]:
-    """Long answers from `modules` that have begun; what each ends with."""
+    """Long answers from `modules` that have begun, that of the last one just now; what each ends with."""
+    answers: dict[str, Callable[[], str]] = {}
     with ThreadPoolExecutor() as callers:
-        begun = {module: Event() for module in modules}
-        answers = {module: callers.submit(streamed, server, module, begun[module]).result for module in modules}
-        assert all(event.wait(SECONDS) for event in begun.values())
+        for module in modules:
+            begun = Event()
+            answers[module] = callers.submit(streamed, server, module, begun).result
+            assert begun.wait(SECONDS)
         yield answers
 
 
@@ -117,7 +119,7 @@ def test_a_module_that_changes_fails_its_requests_and_no_others(
     server = start_server(own_shop, **{"pool.check_seconds": 0.1, "pool.memory": memory})
     right = asked(server, "prices")
     assert right[0] == 200
-    with under_way(server, "prices", "shipping") as answers:
+    with under_way(server, "shipping", "prices") as answers:
         change(shard)
         assert answers["prices"]() == "module_changed"
         assert answers["shipping"]() == ""
