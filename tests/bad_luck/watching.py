@@ -23,9 +23,12 @@ def at_rest(project: Project) -> bool:
         "identity.json",
         "identity.new",
         "tokenizer.json",
+        "checkout.json",
         *registry,
     }
-    assert {entry.name for entry in state.iterdir()} <= allowed
+    found = {entry.name for entry in state.iterdir()}
+    # What a killed process left of its reports goes with the first write after a minute.
+    assert {name for name in found if not name.startswith("checkout.json.")} <= allowed
     assert [left for name in ("tmp", "removing") for left in (state / name).glob("*")] == []
     assert find_problems(project.registry, project.store, advance=lambda _: None) == []
     return True

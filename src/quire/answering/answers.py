@@ -20,6 +20,7 @@ from quire.compiler import Layout
 from quire.core import Delta, Plan, Sampling, Usage
 from quire.errors import (
     ArtifactError,
+    ContextExceeded,
     ModelMismatch,
     ModuleExpired,
     ModuleUnknown,
@@ -158,8 +159,10 @@ class Answerer:
         try:
             layout = Layout.parse(record.inputs.get("layout") or {}, str(record.ref))
             suffix = self._suffix(question, layout, session, self.scheduler.room_behind(lease))
-        except BaseException:
+        except BaseException as error:
             lease.release()
+            if part and isinstance(error, ContextExceeded):
+                self._comparing.count(part, ended_by(error, part.arm))
             raise
         return Prepared(question, plan, lease, layout, suffix, principal, part=part, background=background)
 

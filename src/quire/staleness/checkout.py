@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import time
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AGREES = ""  # the report on a version that a build from this checkout would make again
+LEFT_SECONDS = 60.0  # after which a file that was to take the place of the reports is nobody's any more
 KEPT = 1000  # reports on versions that are not live, in the file
 
 
@@ -174,6 +176,10 @@ class Checkout:
             log.warning("a restart will not know what this checkout agreed with", extra=fields(why=str(error)))
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+        with suppress(OSError):  # the next write tries again
+            for left in self._file.parent.glob(f"{self._file.name}.*"):  # by processes that were killed
+                if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                    left.unlink()
 
 
 def _file_of(settings: Settings) -> Path:
