@@ -65,9 +65,12 @@ def answers(project: Project) -> dict[str, list[int]]:
     return found
 
 
-@pytest.mark.parametrize("moments", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("few", [3, pytest.param(None, marks=pytest.mark.chaos)])
 @pytest.mark.timeout(1200)
-def test_killed_at_random_moments(tmp_path: Path, write_project: MakeProject, moments: int) -> None:
+def test_killed_at_random_moments(
+    tmp_path: Path, write_project: MakeProject, few: int | None, chaos_count: int | None
+) -> None:
+    moments = few or chaos_count or 50
     root: Path = write_project(tmp_path / "shop", sources(0), parents=PARENTS, **{"build.prefill_chunk": 16})
     draw = random.Random(moments)
     began = time.monotonic()
