@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from quire import Project
 from quire.access import Principal, Role
 from quire.core import Delta, Sampling
+from quire.engine.guessing import StepTimes
 from quire.errors import ContextExceeded, QuireError
 from quire.model.kv import GRAIN
 from quire.scheduler.fairness import EVEN, share, soonest
@@ -82,6 +83,28 @@ def test_an_answer_goes_on_in_every_pass_and_no_pass_is_larger_than_its_budget(
         answer = len(inbox.token_ids) - 1  # the last one is not computed
         assert took[first : last + 1][len(took[first : last + 1]) - answer :] == [1] * answer
         assert sum(count or 0 for count in took) == own_tokens(ticket) + answer
+
+
+def test_a_long_question_is_read_in_pieces_beside_an_answer_and_at_once_alone(project: Project, passes: Passes) -> None:
+    """A piece is what the engine computes in the time of the step without it."""
+    step_tokens = 128
+    with scheduling(project, step_tokens=step_tokens) as (scheduler, submit):
+        alone, inbox = submit("What is it? " * 100, Sampling(max_tokens=1))
+        assert inbox.reason == "length"
+        pieces = [tokens[id(alone.run.kv)] for tokens in passes.rows if id(alone.run.kv) in tokens]
+        assert max(pieces) == step_tokens
+        answering, answer = submit(sampling=Sampling(max_tokens=1500, ignore_eos=True))
+        until = time.monotonic() + 60
+        while len(answer.token_ids) < 2 and time.monotonic() < until:
+            time.sleep(0.001)
+        beside, inbox = submit("What is that? " * 100, Sampling(max_tokens=1))
+        assert inbox.reason == "length"
+        rows = [tokens for tokens in passes.rows if {id(answering.run.kv), id(beside.run.kv)} <= tokens.keys()]
+        most = 1 + StepTimes.FIXED[1]
+        assert len(rows) > len(pieces)
+        assert max(tokens[id(beside.run.kv)] for tokens in rows) <= most
+        assert all(tokens[id(answering.run.kv)] == 1 for tokens in rows)
+        scheduler.cancel(answering)
 
 
 def test_more_requests_than_tokens_in_a_step_take_turns(project: Project, passes: Passes) -> None:

@@ -56,7 +56,10 @@ def restore(
         Path | None, typer.Option("--json", help="Write the figures there, one line; - for standard output.")
     ] = None,
 ) -> None:
-    """Compile one document, restore it, answer from it, and compare each step with plain transformers.
+    """Compile one document, restore it, answer from it, and compare each step with doing it without Quire.
+
+    A full prefill is the fastest of this machine, found by a short try: transformers in the model's dtype or in
+    float32, or this engine's own.
 
     All in one run, by turns, in medians and ratios. A missed target is shown and does not fail the command. Run it on a
     machine that does nothing else.

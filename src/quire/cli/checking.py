@@ -132,7 +132,7 @@ def fsck(
     )
     if left:
         raise ArtifactError(
-            f"{len(left)} problems are left",
+            f"problems left: {len(left)}",
             hint="see the remedy of each" if repair else "run `quire fsck --repair`",
         )
 

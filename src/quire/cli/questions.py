@@ -38,7 +38,9 @@ def read_questions(directory: Path, count: int | None) -> list[Asked]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidSetting(f"cannot read {path}: {error.strerror}", hint=EXAMPLE) from error
+        raise InvalidSetting(
+            f"cannot read {path}: {error.strerror}", hint=f"name a project that has one, or write it: {EXAMPLE}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidSetting(f"{path} is not valid TOML: {error}", hint="correct the line named") from error
     entries = document.get("question")

@@ -56,6 +56,11 @@ class Run:
         return len(self.token_ids) - self.kv.length
 
     @property
+    def unshared(self) -> int:
+        """Tokens that are computed for this request, now or before: all but those of earlier turns."""
+        return len(self.token_ids) - (self.reused or 0)
+
+    @property
     def begun(self) -> bool:
         """More is computed than what every conversation begins with."""
         return self.kv.length > (len(self.opening.token_ids) if self.opening else 0)

@@ -47,6 +47,8 @@ def parse_fields(body: bytes, schema: type[Fields]) -> Fields:
     try:
         document = from_json(body, allow_inf_nan=False)
     except ValueError as error:
+        if "recursion limit" in str(error):
+            raise InvalidRequest("the body is nested too deep", hint="nest fewer than 200 levels") from error
         raise InvalidRequest(f"the body is not valid JSON: {error}", hint="check quotes, commas and UTF-8") from error
     if not isinstance(document, dict):
         raise InvalidRequest(

@@ -91,6 +91,7 @@ def serve(
 
         server = _Server(config, gateway, started)
         server.run(sockets=[listener])
+        gc.unfreeze()  # other libraries count what is left at the end of the process as leaked
         if server.failure:
             raise server.failure
         log.info("stopped")

@@ -10,7 +10,7 @@ from quire.scheduler.places import last_to_come, lending, owing
 from quire.scheduler.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from quire.engine import Engine, Run
     from quire.scheduler.ticket import Ticket
@@ -29,6 +29,8 @@ class Schedule:
 
     Each step computes one token of every answer, and the rest of its budget goes to questions. So an answer never waits
     longer than for a pass over `step_tokens` tokens, whatever the others ask, and every request moves in every step.
+    A question of more tokens than `step_tokens` is read in pieces beside others, so that their steps take about twice
+    as long as without it (chunked prefill that bounds the time between tokens: Agrawal and others, arXiv 2403.02310).
     Only of an asker's questions that are equal (several answers were asked for) the first is read, and the others copy
     its KV.
     """
@@ -91,7 +93,7 @@ class Schedule:
         moving = self._moving()
         tenants = [ticket.tenant for ticket in moving]
         weights = {ticket.tenant: ticket.weight for ticket in moving}
-        pending = [ticket.run.pending for ticket in moving]
+        pending = self._pending(moving)
         shares = share_by_tenant(self._step_tokens, pending, tenants, weights, self._limits(weights))
         for tenant, tokens in zip(tenants, shares, strict=True):
             self.charge(tenant, tokens)
@@ -128,6 +130,16 @@ class Schedule:
             else:
                 self._copying.append((reader, run))
         return moving
+
+    def _pending(self, moving: Sequence[Ticket]) -> list[int]:
+        """How many tokens a step may compute for each of `moving`."""
+        pending = [ticket.run.pending for ticket in moving]
+        are_long = [ticket.run.unshared > self._step_tokens and ticket.run.pending > 1 for ticket in moving]
+        others = len(moving) - sum(are_long)
+        if not others or not any(are_long):
+            return pending
+        piece = max(1, self._engine.tokens_beside(others) // sum(are_long))
+        return [min(count, piece) if is_long else count for count, is_long in zip(pending, are_long, strict=True)]
 
     def _limits(self, tenants: Iterable[str]) -> dict[str, int]:
         """Who must not lengthen a step by many questions: others' next question would wait for its end."""

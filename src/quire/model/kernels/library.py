@@ -186,6 +186,10 @@ def built(source: Path, content: str, flags: tuple[str, ...]) -> Path:
         with tempfile.TemporaryDirectory(dir=directory) as work:
             whole = Path(work, "kernels.so")
             _run([*compiler, *flags, str(source), "-o", str(whole)])
+            if not whole.exists():
+                raise KernelsUnavailable(
+                    f"{compiler[0]} wrote no library", hint="install g++ (Debian: apt install g++), and unset CXX"
+                )
             whole.replace(target)  # at once: a process that starts meanwhile finds all of it or nothing
     except OSError as error:
         raise lack_of(error, str(directory)) or KernelsUnavailable(
