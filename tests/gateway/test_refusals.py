@@ -129,7 +129,7 @@ def test_a_refusal_has_the_same_status_with_and_without_a_stream(
         (b'{"model": "quire", "temperature": NaN}', "not valid JSON"),
         (b'{"model": "\xff"}', "not valid JSON"),
         (b'{"model": "\\ud800"}', "not valid JSON"),
-        (b"[" * 10_000, "not valid JSON"),
+        (b"[" * 10_000, "nested too deep"),
         (b"[" * 100_000, "at most 16,384 values"),
         (b"[]", "must be a JSON object, found a list"),
         (b"{}", "model is missing"),
