@@ -8,6 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from . import sweep
+from .running import our_kernels
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 IN_THE_PLAIN_SUITE = [family for family in sweep.TROUBLESOME if family != "qwen3_next"]  # which takes seconds
@@ -21,6 +22,7 @@ def rows() -> list[str]:
 
 @pytest.mark.parametrize("family", IN_THE_PLAIN_SUITE)
 def test_a_family_that_gave_trouble_is_what_its_page_says(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    our_kernels()
     assert sweep.examine(family, tiny_tokenizer).row() in rows()
 
 
