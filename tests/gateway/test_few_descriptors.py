@@ -21,6 +21,8 @@ from services.s3 import KEY, S3, SECRET
 
 from quire import open_project
 
+from .process import eventually
+
 LIMIT = 256
 MODULES = LIMIT + 20
 FEW = 64
@@ -115,6 +117,7 @@ def test_more_callers_than_descriptors(many: Path) -> None:
     """They are refused or served, the server rests, and afterwards all is as before."""
     with serving(many, FEW) as server:
         assert {server.ask(number) for number in range(SOME)} == {(200, None)}
+        usual = server.descriptors()
         silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2 * FEW)]
         try:
             assert server.ask(0) == (503, "descriptors_exhausted")
@@ -125,6 +128,7 @@ def test_more_callers_than_descriptors(many: Path) -> None:
         finally:
             for connection in silent:
                 connection.close()
+        assert eventually(lambda: server.descriptors() <= usual), "the server has seen that they are gone"
         assert {server.ask(number) for number in range(SOME)} == {(200, None)}
         assert server.ready() == (200, None)
         assert len(server.errors()) < 2 * FEW, "it is said now and then"
