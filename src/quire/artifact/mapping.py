@@ -106,22 +106,6 @@ def read_private(directory: int, name: str, size: int, read_in: ReadIn) -> tuple
         os.close(file)
 
 
-def _map(file: int, size: int) -> memoryview:
-    """`size` bytes of an open file, which may be closed then. `OSError`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, file, 0)
-    if address == ctypes.c_void_p(-1).value:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    mapped = (ctypes.c_ubyte * size).from_address(address)
-    # Not at the end of the process: threads may still read then, and the system unmaps all by itself.
-    weakref.finalize(mapped, libc.munmap, address, size).atexit = False
-    return memoryview(mapped).cast("B")
-
-
 def segment_over(
     files: Sequence[tuple[FilePlan, mmap.mmap | memoryview]], dtype: str, position_start: int, token_count: int
 ) -> KVSegment:
