@@ -24,6 +24,7 @@ from .process import Server
 CHAT, COMPLETIONS, EXPLAIN = "/v1/chat/completions", "/v1/completions", "/v1/routes/explain"
 KEYS, AUDIT = "/v1/admin/keys", "/v1/admin/audit"
 MOST_BYTES = 4 << 20
+JSON = {"content-type": "application/json"}
 CPU_SECONDS = 1.0  # of the event loop for a body of 4 MiB; it is about 0.02, and was up to 11
 USER = {"role": "user", "content": "What does a bolt cost?"}
 
@@ -209,12 +210,14 @@ LONG_TEXTS = {
     "accents": "e\u0301" * ((MOST_BYTES - 200) // 7),
     "names of markers": "<|im_end|>" * ((MOST_BYTES - 200) // 10),
 }
+FILLING = body(messages=[{"role": "user", "content": "word " * 850}], max_tokens=1, quire={"module": "prices"})
 ASKED: dict[str, tuple[str, bytes]] = {
     **{
         f"text: {name}": (CHAT, body(messages=[{"role": "user", "content": text}])) for name, text in LONG_TEXTS.items()
     },
     **{f"body: {name}": (CHAT, content) for name, (content, schema) in COSTLY.items() if schema is ChatFields},
     "explain": (EXPLAIN, json.dumps({"question": LONG_TEXTS["words"]}).encode()),
+    "a question that fills the model's context": (CHAT, FILLING),
     "stop strings as long as they may be": (
         CHAT,
         body(stop=["a" * LONGEST_STOP] * 4, max_tokens=64, ignore_eos=True, quire={"module": "prices"}),
@@ -230,7 +233,7 @@ def pressed(server: Server, path: str, content: bytes) -> Iterator[None]:
     def press() -> None:
         with httpx.Client(base_url=server.url, timeout=120) as client:
             while not over.is_set():
-                client.post(path, content=content, headers={"content-type": "application/json"})
+                client.post(path, content=content, headers=JSON)
 
     thread = threading.Thread(target=press)
     thread.start()
@@ -252,6 +255,8 @@ def test_a_caller_who_sends_the_largest_does_not_keep_others_waiting(start_serve
         return time.perf_counter() - began
 
     seconds()
+    filling = server.post(CHAT, content=FILLING, headers=JSON).json()["usage"]["prompt_tokens"]
+    assert filling > 1800, "of 2,048 positions"
     waits: dict[str, tuple[float, float]] = {}
     for name, (path, content) in ASKED.items():
         usual = median(seconds() for _ in range(5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,11 +14,13 @@ from quire import Project, Turn
 from quire.access import LOCAL, Principal
 from quire.answering import Question
 from quire.core import Delta, Sampling
-from quire.engine import LocalEngine, Sessions
+from quire.engine import LocalEngine, Request, Sessions
 from quire.errors import QuireError
 from quire.model import KVSpace, LoadedModel, Row, forward
 from quire.scheduler import Scheduler, Ticket
+from quire.scheduler.schedule import Schedule
 
+FIXED, TOKEN, ATTENDED = 20e-3, 1e-3, 0.5e-6  # seconds of a step, of a token in it, and of a token that one attends to
 LONG = Sampling(max_tokens=400, ignore_eos=True)
 
 
@@ -115,6 +118,62 @@ class Passes:
         self.before()
         self.rows.append({id(row.kv): len(row.token_ids) for row in rows})
         return self.after(forward(model, rows))
+
+
+def seconds_of(batch: Sequence[tuple[Ticket, int]]) -> float:
+    """What a step takes on a small machine."""
+    return FIXED + sum(count * (TOKEN + ATTENDED * ticket.run.kv.length) for ticket, count in batch)
+
+
+class Steps:
+    """A schedule and its engine, driven by hand; keeps what each tenant was computed and when tickets ended.
+
+    What it is told of the time is that of a small machine, so that every figure is exact.
+    """
+
+    def __init__(self, project: Project, *, max_sequences: int = 8, step_tokens: int = 64, room: int = 1 << 16) -> None:
+        space = KVSpace(project.model.geometry, room)
+        self.engine = LocalEngine(project.model, space, Sessions(space, 1 << 30))
+        self.schedule = Schedule(self.engine, max_sequences=max_sequences, step_tokens=step_tokens)
+        self.project = project
+        self.computed: Counter[str] = Counter()
+        self.began: dict[Ticket, int] = {}  # the step of its first token
+        self.ended: dict[Ticket, int] = {}
+        self.step_number = 0
+        self.seconds = 0.0
+
+    def ask(self, tenant: str, tokens: int = 20, *, weight: int = 1, text: str = "Why?") -> Ticket:
+        question = Question(
+            (Turn("user", text),), module="prices", sampling=Sampling(max_tokens=tokens, ignore_eos=True)
+        )
+        prepared = self.project.runtime.answerer.prepare(question, LOCAL)
+        plain = prepared.request()
+        request = Request(plain.lease, plain.suffix_ids, plain.sampling, asker=(tenant,), weight=weight)
+        ticket = Ticket(self.engine.begin(request), lambda _item: None)
+        self.schedule.add(ticket)
+        return ticket
+
+    def step(self) -> None:
+        self.schedule.admit()
+        batch = self.schedule.next_batch()
+        self.step_number += 1
+        if not batch:
+            return
+        seconds = seconds_of(batch)
+        brought = self.engine.step([(ticket.run, count) for ticket, count in batch])
+        self.schedule.after_step(seconds)
+        self.seconds += seconds
+        for (ticket, count), tokens in zip(batch, brought, strict=True):
+            assert isinstance(tokens, list)
+            self.computed[ticket.tenant] += count
+            if tokens:
+                self.began.setdefault(ticket, self.step_number)
+                if tokens[-1].reason:
+                    self.ended[ticket] = self.step_number
+        self.schedule.finish([ticket for ticket, _ in batch if ticket in self.ended])
+
+    def close(self) -> None:
+        self.schedule.finish([*self.schedule.running, *self.schedule.waiting])
 
 
 def own_tokens(ticket: Ticket) -> int:

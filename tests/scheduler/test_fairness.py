@@ -14,66 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quire import Project, Turn
-from quire.access import LOCAL, Principal
-from quire.answering import Question
-from quire.core import Sampling
-from quire.engine import LocalEngine, Request, Sessions
+from quire import Project
+from quire.access import Principal
 from quire.errors import EngineBusy
-from quire.model import KVSpace
 from quire.model.kv import GRAIN
 from quire.scheduler import Ticket
 from quire.scheduler.fairness import Accounts, share_by_tenant, soonest
-from quire.scheduler.schedule import BESIDE, Schedule
+from quire.scheduler.schedule import BESIDE
 
-from .driving import Passes, leases, own_tokens, scheduling
+from .driving import Passes, Steps, leases, own_tokens, scheduling
 
 FLOOD, CALM = (Principal(tenant, roles=frozenset({"operator"})) for tenant in ("flood", "calm"))
-
-
-class Steps:
-    """A schedule and its engine, driven by hand; keeps what each tenant was computed and when tickets ended."""
-
-    def __init__(self, project: Project, *, max_sequences: int = 8, step_tokens: int = 64, room: int = 1 << 16) -> None:
-        space = KVSpace(project.model.geometry, room)
-        self.engine = LocalEngine(project.model, space, Sessions(space, 1 << 30))
-        self.schedule = Schedule(self.engine, max_sequences=max_sequences, step_tokens=step_tokens)
-        self.project = project
-        self.computed: Counter[str] = Counter()
-        self.began: dict[Ticket, int] = {}  # the step of its first token
-        self.ended: dict[Ticket, int] = {}
-        self.step_number = 0
-
-    def ask(self, tenant: str, tokens: int = 20, *, weight: int = 1, text: str = "Why?") -> Ticket:
-        question = Question(
-            (Turn("user", text),), module="prices", sampling=Sampling(max_tokens=tokens, ignore_eos=True)
-        )
-        prepared = self.project.runtime.answerer.prepare(question, LOCAL)
-        plain = prepared.request()
-        request = Request(plain.lease, plain.suffix_ids, plain.sampling, asker=(tenant,), weight=weight)
-        ticket = Ticket(self.engine.begin(request), lambda _item: None)
-        self.schedule.add(ticket)
-        return ticket
-
-    def step(self) -> None:
-        self.schedule.admit()
-        batch = self.schedule.next_batch()
-        self.step_number += 1
-        if not batch:
-            return
-        brought = self.engine.step([(ticket.run, count) for ticket, count in batch])
-        self.schedule.copy_questions()
-        for (ticket, count), tokens in zip(batch, brought, strict=True):
-            assert isinstance(tokens, list)
-            self.computed[ticket.tenant] += count
-            if tokens:
-                self.began.setdefault(ticket, self.step_number)
-                if tokens[-1].reason:
-                    self.ended[ticket] = self.step_number
-        self.schedule.finish([ticket for ticket, _ in batch if ticket in self.ended])
-
-    def close(self) -> None:
-        self.schedule.finish([*self.schedule.running, *self.schedule.waiting])
 
 
 @pytest.fixture
@@ -178,12 +129,12 @@ def test_kv_of_those_who_wait_makes_room_before_anybody_gives_way(project: Proje
 
 
 def test_questions_of_a_crowd_do_not_lengthen_the_steps_of_others(project: Project) -> None:
-    made = Steps(project, step_tokens=512)
-    for number in range(20):
-        made.ask("crowd", 4, text=f"{number}: " + "What is it? " * 40)
+    made = Steps(project, max_sequences=16, step_tokens=256)
+    for number in range(90):
+        made.ask("crowd", 4, text=f"{number}: " + "What? " * 9)
     made.step()
-    assert made.computed["crowd"] == 512, "alone it has all of a step"
-    calm = made.ask("calm", 40)
+    assert made.computed["crowd"] == 256, "alone it has all of a step"
+    calm = made.ask("calm", 12)
     most = 0
     while calm not in made.ended:
         before = made.computed["crowd"]

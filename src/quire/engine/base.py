@@ -82,10 +82,6 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def tokens_beside(self, requests: int) -> int:
-        """Tokens of a question that take about as long as a step of `requests` tokens without them; at least 1."""
-
-    @abstractmethod
     def copy(self, reader: Run, run: Run) -> None:
         """Give `run`, admitted and not begun, the KV of the equal question that `reader` has read. Mutates `run`.
 

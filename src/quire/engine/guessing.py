@@ -92,10 +92,6 @@ class StepTimes:
             low, high = self.FIXED
             self.fixed = float(min(max(y * spread / slope - x, low), high))
 
-    def tokens_beside(self, requests: int) -> int:
-        """Tokens more that double the time of a step of `requests` tokens."""
-        return requests + round(self.fixed)
-
     def cost(self, requests: int) -> float:
         """Part of a step's time by which a token more for each of its `requests` prolongs it."""
         return requests / (requests + self.fixed)

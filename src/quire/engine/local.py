@@ -82,9 +82,6 @@ class LocalEngine(Engine):
         run.reused = computed if run.reused is None else min(run.reused, computed)  # it may have run before
         return True
 
-    def tokens_beside(self, requests: int) -> int:
-        return self._times.tokens_beside(requests)
-
     def grow(self, run: Run) -> bool:
         return run.kv.length < run.kv.capacity or self._make_room(run.kv, 1)
 

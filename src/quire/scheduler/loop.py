@@ -176,7 +176,7 @@ class Scheduler:
         self._steps = self._steps.after(len(batch), sum(count for _, count in batch) + sum(guessed), over - began)
         for (ticket, _), said in zip(batch, brought, strict=True):
             ticket.times.step(began, over, len(batch), chose=bool(said))
-        self._schedule.copy_questions()
+        self._schedule.after_step(over - began)
         items: list[tuple[Ticket, Token | QuireError]] = []
         for (ticket, _), said in zip(batch, brought, strict=True):
             items += [(ticket, said)] if isinstance(said, QuireError) else [(ticket, token) for token in said]

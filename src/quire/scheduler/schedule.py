@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from quire.scheduler.fairness import EXPECTED, Accounts, share_by_tenant
+from quire.scheduler.fairness import EVEN, EXPECTED, Accounts, share_by_tenant
+from quire.scheduler.pace import LONG, Pace
 from quire.scheduler.places import last_to_come, lending, owing
 from quire.scheduler.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from quire.engine import Engine, Run
     from quire.scheduler.ticket import Ticket
@@ -27,12 +29,10 @@ class Schedule:
     is sent back waits with its KV, as long as nobody who runs needs the room. When that runs out, the tenant that takes
     most of it gives way, with its request that came last.
 
-    Each step computes one token of every answer, and the rest of its budget goes to questions. So an answer never waits
-    longer than for a pass over `step_tokens` tokens, whatever the others ask, and every request moves in every step.
-    A question of more tokens than `step_tokens` is read in pieces beside others, so that their steps take about twice
-    as long as without it (chunked prefill that bounds the time between tokens: Agrawal and others, arXiv 2403.02310).
-    Only of an asker's questions that are equal (several answers were asked for) the first is read, and the others copy
-    its KV.
+    Each step computes one token of every answer, and the rest of its budget goes to questions, so that an answer never
+    waits longer than for a pass over `step_tokens` tokens. Of long questions it computes pieces of bounded time, or
+    nothing (`pace`): one that fills the model's context does not take the machine from all others. Only of an asker's
+    questions that are equal (several answers were asked for) the first is read, and the others copy its KV.
     """
 
     def __init__(self, engine: Engine, *, max_sequences: int, step_tokens: int) -> None:
@@ -41,6 +41,9 @@ class Schedule:
         self.preemptions = 0
         self._arrivals = 0
         self._copying: list[tuple[Run, Run]] = []  # (who reads, who waits to copy it)
+        self._pace = Pace()
+        self._pieces_given = 0
+        self._planned = 0, 0  # tokens of the last batch: of all but long questions, and of these
         self._engine = engine
         self._step_tokens = step_tokens
         self._most = min(max_sequences, step_tokens)  # so that there is a token for everyone in every step
@@ -90,21 +93,19 @@ class Schedule:
             while ticket not in gone and not self._engine.grow(ticket.run):
                 if not self._free_room():
                     gone.add(self._give_way())
-        moving = self._moving()
-        tenants = [ticket.tenant for ticket in moving]
-        weights = {ticket.tenant: ticket.weight for ticket in moving}
-        pending = self._pending(moving)
-        shares = share_by_tenant(self._step_tokens, pending, tenants, weights, self._limits(weights))
-        for tenant, tokens in zip(tenants, shares, strict=True):
-            self.charge(tenant, tokens)
-        return list(zip(moving, shares, strict=True))
+        others, longs = self._shares(self._moving())
+        self._planned = sum(tokens for _, tokens in others), sum(tokens for _, tokens in longs)
+        for ticket, tokens in (*others, *longs):
+            self.charge(ticket.tenant, tokens)
+        return [*others, *longs]
 
     def charge(self, tenant: str, tokens: int) -> None:
         """`tokens` are computed for `tenant`, which has requests here: of a batch, or what a step brought beyond it."""
         self._accounts.charge(tenant, tokens)
 
-    def copy_questions(self) -> None:
-        """To be called after a step, before those whom it ended are finished."""
+    def after_step(self, seconds: float) -> None:
+        """The last batch was computed in so long. To be called before those whom it ended are finished. Mutates."""
+        self._pace.note(*self._planned, seconds)
         for reader, run in self._copying:
             if reader.kv.length >= len(reader.request.suffix_ids):
                 self._engine.copy(reader, run)
@@ -131,15 +132,38 @@ class Schedule:
                 self._copying.append((reader, run))
         return moving
 
-    def _pending(self, moving: Sequence[Ticket]) -> list[int]:
-        """How many tokens a step may compute for each of `moving`."""
-        pending = [ticket.run.pending for ticket in moving]
-        are_long = [ticket.run.unshared > self._step_tokens and ticket.run.pending > 1 for ticket in moving]
-        others = len(moving) - sum(are_long)
-        if not others or not any(are_long):
-            return pending
-        piece = max(1, self._engine.tokens_beside(others) // sum(are_long))
-        return [min(count, piece) if is_long else count for count, is_long in zip(pending, are_long, strict=True)]
+    def _shares(self, moving: list[Ticket]) -> tuple[list[tuple[Ticket, int]], list[tuple[Ticket, int]]]:
+        """Tokens of the next step, of those who move but for long questions, and of these."""
+        longs = [ticket for ticket in moving if _is_long(ticket.run)]
+        rest = [ticket for ticket in moving if not _is_long(ticket.run)]
+        others = self._divide([(ticket, ticket.run.pending) for ticket in rest])
+        if not longs or not (piece := self._pace.tokens(sum(tokens for _, tokens in others), _ratio(longs, rest))):
+            return others, []
+        shares = self._divide([*others, *self._pieces(piece, longs)])
+        return shares[: len(others)], shares[len(others) :]
+
+    def _pieces(self, budget: int, longs: Sequence[Ticket]) -> Iterator[tuple[Ticket, int]]:
+        """`budget` tokens for one after another, since each reads the KV of all before it for however few.
+
+        The tenant that has had least is first, and of its questions the one that is done soonest; now and then the one
+        that came first, so that shorter ones do not hold it up for ever.
+        """
+        self._pieces_given += 1
+        by_arrival = self._pieces_given % EVEN == 0
+        had = {ticket.tenant: self._accounts.standing(ticket.tenant, 0) for ticket in longs}
+        for ticket in sorted(longs, key=lambda t: (had[t.tenant], t.number if by_arrival else t.run.pending)):
+            if not budget:
+                return
+            yield ticket, min(ticket.run.pending, budget)
+            budget -= min(ticket.run.pending, budget)
+
+    def _divide(self, pending: Sequence[tuple[Ticket, int]]) -> list[tuple[Ticket, int]]:
+        """The tokens of a step, at least one for each, and no more than are pending."""
+        tenants = [ticket.tenant for ticket, _ in pending]
+        weights = {ticket.tenant: ticket.weight for ticket, _ in pending}
+        wanted = [tokens for _, tokens in pending]
+        shares = share_by_tenant(self._step_tokens, wanted, tenants, weights, self._limits(weights))
+        return [(ticket, tokens) for (ticket, _), tokens in zip(pending, shares, strict=True)]
 
     def _limits(self, tenants: Iterable[str]) -> dict[str, int]:
         """Who must not lengthen a step by many questions: others' next question would wait for its end."""
@@ -196,3 +220,16 @@ class Schedule:
         ticket.lender = ""
         ticket.times.sent_back += 1
         self.preemptions += 1
+
+
+def _is_long(run: Run) -> bool:
+    """It still reads a question that is long."""
+    return run.pending > 1 and run.unshared > LONG
+
+
+def _ratio(longs: Sequence[Ticket], others: Sequence[Ticket]) -> float:
+    """How many `longs` there are for each of `others`, where a tenant's tickets count as its weight together."""
+    weights = {ticket.tenant: ticket.weight for ticket in (*longs, *others)}
+    long, other = (Counter(ticket.tenant for ticket in tickets) for tickets in (longs, others))
+    part = sum(weights[tenant] * count / (count + other[tenant]) for tenant, count in long.items())
+    return part / (sum(weights.values()) - part) if others else math.inf
