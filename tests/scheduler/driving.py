@@ -16,7 +16,7 @@ from quire.answering import Question
 from quire.core import Delta, Sampling
 from quire.engine import LocalEngine, Request, Sessions
 from quire.errors import QuireError
-from quire.model import KVSpace, LoadedModel, Row, forward
+from quire.model import GrowingKV, KVSpace, LoadedModel, Row, forward
 from quire.scheduler import Scheduler, Ticket
 from quire.scheduler.schedule import Schedule
 
@@ -101,6 +101,7 @@ class Passes:
 
     def __init__(self) -> None:
         self.rows: list[dict[int, int]] = []  # of each pass: tokens by the id of the KV they went to
+        self._kept: set[GrowingKV] = set()  # so that no id comes twice
         self.before: Callable[[], object] = lambda: None
         self.after: Callable[[torch.Tensor], torch.Tensor] = lambda logits: logits
 
@@ -116,6 +117,7 @@ class Passes:
 
     def __call__(self, model: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
         self.before()
+        self._kept.update(row.kv for row in rows)
         self.rows.append({id(row.kv): len(row.token_ids) for row in rows})
         return self.after(forward(model, rows))
 
