@@ -10,7 +10,7 @@ from quire.engine import LocalEngine, Sessions
 from quire.model import KVSpace
 
 from .driving import Inbox, Passes, scheduling
-from .test_determinism import logprobs
+from .test_determinism import same_logprobs
 
 # A model with random weights says some of its tokens again and again.
 ASKED = ["Why?", "bolt bolt bolt bolt", "A nut costs 1 pound. A nut", "日本 parcel"]
@@ -43,9 +43,16 @@ def test_answers_are_the_same(project: Project, sampling: Sampling, session: str
     plain, guessed = (answers(project, guesses, sampling, session) for guesses in (0, 8))
     for ours, expected in zip(guessed, plain, strict=True):
         assert (ours.token_ids, ours.text, ours.reason) == (expected.token_ids, expected.text, expected.reason)
-        assert logprobs(ours) == logprobs(expected), "to the last bit"
+        assert same_logprobs(project, ours, expected)
 
 
+@pytest.fixture
+def steady(project: Project) -> None:
+    if not project.model.backend.steady:
+        pytest.skip("guesses need arithmetic that does not depend on the batch: there is no C++ compiler")
+
+
+@pytest.mark.usefixtures("steady")
 def test_steps_are_saved(project: Project, passes: Passes) -> None:
     steps = {}
     for guesses in (0, 8):
@@ -55,6 +62,7 @@ def test_steps_are_saved(project: Project, passes: Passes) -> None:
     assert steps[8] < 0.9 * steps[0], steps
 
 
+@pytest.mark.usefixtures("steady")
 def test_tokens_that_were_guessed_rightly_count_as_computed(project: Project, passes: Passes) -> None:
     counted: dict[int, list[tuple[int, float]]] = {0: [], 8: []}
     steps = []
@@ -71,6 +79,7 @@ def test_tokens_that_were_guessed_rightly_count_as_computed(project: Project, pa
     assert steps[1] < steps[0], "some were guessed"
 
 
+@pytest.mark.usefixtures("steady")
 def test_arithmetic_that_depends_on_company_makes_no_guesses(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     space = KVSpace(project.model.geometry, 256)
     assert LocalEngine(project.model, space, Sessions(space, 0), guesses=8)._guesses == 8

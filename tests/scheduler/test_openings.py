@@ -20,7 +20,7 @@ from quire.model import GrowingKV
 from quire.model.kv import GRAIN
 
 from .driving import Inbox, Passes, own_tokens, scheduling
-from .test_determinism import logprobs
+from .test_determinism import same_logprobs
 
 ASKED = ["Why?", "What does a bolt cost?", "日本 parcel", "Why?"]
 GREEDY = Sampling(max_tokens=12, ignore_eos=True, logprobs=2)
@@ -67,14 +67,14 @@ def test_it_is_computed_for_the_first_question_alone(project: Project, passes: P
     assert saved[-1] > 0
     for (_, ours), (_, expected) in zip(together, alone, strict=True):
         assert ours.token_ids == expected.token_ids
-        assert logprobs(ours) == logprobs(expected), "to the last bit"
+        assert same_logprobs(project, ours, expected)
 
 
 def test_a_conversation_begins_with_it_and_goes_on_from_its_own(project: Project, passes: Passes) -> None:
     texts = ["Why?", "What does a nut cost?", "What does a nut cost, and why?"]
     talk = asked(project, passes, texts, session="talk")
     alone = [asked(project, passes, [text])[0] for text in texts]
-    assert [logprobs(inbox) for _, inbox in talk] == [logprobs(inbox) for _, inbox in alone]
+    assert all(same_logprobs(project, ours, other) for (_, ours), (_, other) in zip(talk, alone, strict=True))
     saved = [before - now for (before, _), (now, _) in zip(alone, talk, strict=True)]
     assert words(project) <= saved[1] < saved[2], "what it has in common with the turn before"
 
@@ -128,7 +128,7 @@ def test_who_was_sent_back_begins_with_it_again(
         with scheduling(project) as (_, submit):
             _, alone = submit(text, long)
             assert alone.reason == "length"
-        assert logprobs(inbox) == logprobs(alone)
+        assert same_logprobs(project, inbox, alone)
 
 
 def test_a_session_in_which_nothing_was_computed_is_not_kept(project: Project, passes: Passes) -> None:
