@@ -32,6 +32,7 @@ def test_every_family_is_exact_or_refused_by_a_feature(
     chaos_count: int | None, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """All that fail are told at once. What they raise fails the test: a user would see it."""
+    our_kernels()
     page, wrong = rows(), []
     for family in sweep.chosen(chaos_count):
         try:
